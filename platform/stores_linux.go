@@ -1,0 +1,5 @@
+package platform
+
+import "context"
+
+func stores(context.Context, StoreOptions) ([]Store, error) { return nil, ErrUnsupported }
