@@ -23,7 +23,8 @@ var sizes = map[KeyAlgorithm]pkcs11.KeySpec{
 	P384:    {Curve: elliptic.P384()},
 }
 
-// Create makes a key. It can always sign, whatever spec says: the request for
+// Create makes a key. [ErrUnsupported] if it shall decrypt and the token makes
+// only signing keys of that kind. The key can always sign, whatever spec says: the request for
 // its certificate must be signed by it. The certificate says what it is for.
 func (s *tokenStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key, error) {
 	wanted, ok := sizes[spec.Algorithm]
@@ -38,6 +39,9 @@ func (s *tokenStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key, e
 	err := s.use(ctx, access{write: true, private: true}, "create key "+string(id), func(ss *pkcs11.Session) error {
 		if err := makeRoom(ss, id); err != nil {
 			return err
+		}
+		if spec.Decrypt && !ss.Decrypts(wanted) {
+			return fmt.Errorf("%w: keys of kind %q cannot decrypt here", ErrUnsupported, spec.Algorithm)
 		}
 		if err := ss.Generate(wanted); err != nil {
 			return err

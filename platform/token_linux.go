@@ -34,7 +34,7 @@ func (s *tokenStore) Info() StoreInfo { return s.info }
 // so it must be repeatable. The person is asked while nothing is held.
 func (s *tokenStore) use(ctx context.Context, a access, what string, fn func(*pkcs11.Session) error) error {
 	err := s.try(ctx, a, fn)
-	if pkcs11.ClassOf(err) == pkcs11.Locked && !a.private && !errors.Is(err, ErrLocked) {
+	if !a.private && pkcs11.LoginMayHelp(err) {
 		a.private = true
 		err = s.try(ctx, a, fn)
 	}

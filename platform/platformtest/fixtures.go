@@ -89,6 +89,8 @@ var tpm = struct {
 	sync.Once
 	env   map[string]string
 	token Token
+	// alive holds the daemons' standard input open; were it collected, they would end.
+	alive io.Closer
 	err   error
 }{}
 
@@ -152,7 +154,7 @@ func startTPM(module string) (Token, map[string]string, error) {
 	//nolint:gosec // a test's own command; no context, for it outlives the test
 	daemons := exec.Command("sh", "-c", tpmScript, "sh", dir, port, control, program("swtpm"), program("tpm2-abrmd"), program("dbus-daemon"))
 	daemons.Stdout, daemons.Stderr = logFile, logFile
-	if _, err := daemons.StdinPipe(); err != nil { // never closed: the process's end does it
+	if tpm.alive, err = daemons.StdinPipe(); err != nil { // the end of the process closes it
 		return Token{}, nil, err
 	}
 	if err := daemons.Start(); err != nil {
@@ -164,6 +166,7 @@ func startTPM(module string) (Token, map[string]string, error) {
 		"TPM2TOOLS_TCTI":           "tabrmd:bus_type=session",
 		"TPM2_PKCS11_STORE":        filepath.Join(dir, "store"),
 		"TPM2_PKCS11_LOG_LEVEL":    "0",
+		"TSS2_LOG":                 "all+NONE",
 	}
 	token := Token{Module: platform.Module{Path: module, TokenLabel: "smime"}, PIN: "tpm-user-pin"}
 	return token, env, setUpTPM(dir, token, env)

@@ -92,7 +92,11 @@ func (s *Session) DecryptOAEP(o Object, hash, mask crypto.Hash, label, data []by
 		return nil, fmt.Errorf("decrypt OAEP with %v: %w", hash, unsupported)
 	}
 	params := p11.NewOAEPParams(h.mechanism, m.mgf, p11.CKZ_DATA_SPECIFIED, label)
-	return s.decrypt(o, p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), data)
+	plain, err := s.decrypt(o, p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), data)
+	if is(err, p11.CKR_ARGUMENTS_BAD) { // SoftHSM 2.6.1 for any hash but SHA-1
+		return nil, fmt.Errorf("decrypt OAEP with %v: %w: %w", hash, unsupported, err)
+	}
+	return plain, err
 }
 
 func (s *Session) decrypt(o Object, m *p11.Mechanism, data []byte) ([]byte, error) {
@@ -100,6 +104,10 @@ func (s *Session) decrypt(o Object, m *p11.Mechanism, data []byte) ([]byte, erro
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	plain, err := s.c.Decrypt(s.h, data)
+	if is(err, p11.CKR_GENERAL_ERROR) || is(err, p11.CKR_FUNCTION_FAILED) {
+		// What SoftHSM and the TPM stack say of a padding that does not fit.
+		return nil, fmt.Errorf("decrypt: %w: %w", p11.Error(p11.CKR_ENCRYPTED_DATA_INVALID), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}

@@ -83,6 +83,12 @@ func PINIncorrect(err error) bool {
 	return is(err, p11.CKR_PIN_INCORRECT) || is(err, p11.CKR_PIN_INVALID) || is(err, p11.CKR_PIN_LEN_RANGE)
 }
 
+// LoginMayHelp says that an operation failed for want of a login. The TPM
+// stack calls its session read-only when a certificate is filed without one.
+func LoginMayHelp(err error) bool {
+	return is(err, p11.CKR_USER_NOT_LOGGED_IN) || is(err, p11.CKR_SESSION_READ_ONLY)
+}
+
 func is(err error, code uint) bool {
 	found, ok := errors.AsType[p11.Error](err)
 	return ok && uint(found) == code

@@ -148,10 +148,22 @@ func (s *Session) SetEmptyPIN() error {
 // Generates says whether the token makes such keys, by its own word
 // (CK_MECHANISM_INFO gives the least and the greatest size in bits).
 func (s *Session) Generates(spec KeySpec) bool {
-	mechanism, bits := uint(p11.CKM_RSA_PKCS_KEY_PAIR_GEN), spec.Bits
-	if bits == 0 {
-		mechanism, bits = p11.CKM_EC_KEY_PAIR_GEN, spec.Curve.Params().BitSize
+	if spec.Bits != 0 {
+		return s.supports(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, spec.Bits)
 	}
+	return s.supports(p11.CKM_EC_KEY_PAIR_GEN, spec.Curve.Params().BitSize)
+}
+
+// Decrypts says whether such a key could decrypt mail: tpm2-pkcs11 1.9 makes
+// EC keys that cannot agree.
+func (s *Session) Decrypts(spec KeySpec) bool {
+	if spec.Bits != 0 {
+		return s.supports(p11.CKM_RSA_PKCS, spec.Bits)
+	}
+	return s.supports(p11.CKM_ECDH1_DERIVE, spec.Curve.Params().BitSize)
+}
+
+func (s *Session) supports(mechanism uint, bits int) bool {
 	i, err := s.c.GetMechanismInfo(s.Token.slot, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)})
-	return err == nil && i.MinKeySize <= uint(bits) && uint(bits) <= i.MaxKeySize
+	return err == nil && i.MinKeySize <= uint(bits) && uint(bits) <= i.MaxKeySize //nolint:gosec // key sizes are small and positive
 }
