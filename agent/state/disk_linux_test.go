@@ -124,8 +124,8 @@ func failCalls(t *testing.T, call, errno, andOn string) {
 				t.Fatalf("n=%d: %s", n, l)
 			}
 		}
-		if (andOn == "" && failed > 1) || saved+failed < 1 {
-			t.Fatalf("n=%d: %d saved, %d failed: one bad call must cost one save\n%s", n, saved, failed, strings.Join(lines, "\n"))
+		if (andOn == "" && saved == 0 && failed > 1) || saved+failed < 1 {
+			t.Fatalf("n=%d: %d saved, %d failed: a bad call must cost no more than its save\n%s", n, saved, failed, strings.Join(lines, "\n"))
 		}
 		verify(t, path, saved-1)
 		if failed == 0 {
