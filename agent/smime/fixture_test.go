@@ -156,3 +156,5 @@ func keyKinds(t testing.TB) []keyKind {
 		{"p-384", ecKey{p384}, p384},
 	}
 }
+
+func newECPublic(t testing.TB) crypto.PublicKey { return newEC(t, elliptic.P256()).Public() }

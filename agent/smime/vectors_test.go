@@ -3,7 +3,7 @@ package smime
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // what is tested reads old mail
+	"crypto/des"  //nolint:gosec // what is tested reads old mail
 	"crypto/sha1" //nolint:gosec // as RFC 3217 says
 	"encoding/hex"
 	"errors"
