@@ -7,7 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"smime-agent/agent/enroll"
+	"smime-agent/agent/state"
 )
 
 // The events of the service itself; docs/audit.md explains each.
@@ -52,35 +55,119 @@ type auditLine struct {
 	Dropped    uint64 `json:"dropped,omitempty"`
 }
 
+// outboxLimit is how many events wait for central management at most.
+const outboxLimit = 10_000
+
+// reportBatch is how many of them are handed in at once.
+const reportBatch = 100
+
 // auditTrail writes each event to audit.log and to the outbox for central
-// management. A line that cannot be written is an error in the log, never a
-// reason to stop work.
+// management. Whoever files an event does not wait for the disk: one goroutine
+// takes all that is queued, in one transaction. A line that cannot be written
+// is an error in the log, never a reason to stop work.
 type auditTrail struct {
-	mu      sync.Mutex
 	out     io.Writer
-	outbox  func(enroll.Event) (id string, dropped uint64, err error)
+	record  *state.DB
 	version string
 	host    string
 	device  func() string
 	log     *slog.Logger
+
+	mu      sync.Mutex
+	queue   []state.AuditEvent
+	more    chan struct{}
+	done    chan struct{}
+	dropped uint64
 }
 
-func (a *auditTrail) record(e enroll.Event) {
+func newAuditTrail(s *Service) *auditTrail {
+	a := &auditTrail{
+		out: s.logs.audit, record: s.record, version: s.options.Version, host: s.machine.Hostname, device: s.deviceID, log: s.log,
+		more: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if dropped, err := s.record.Dropped(); err == nil {
+		a.dropped = dropped
+	}
+	go a.write()
+	return a
+}
+
+// file takes an event; it never blocks for long.
+func (a *auditTrail) file(e enroll.Event) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		a.log.Error("audit event not named", "event", string(e.Code), "error", err)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	id, dropped, err := a.outbox(e)
-	if err != nil {
-		a.log.Error("audit event not kept for central management", "event", e.Code, "error", err)
+	a.queue = append(a.queue, state.AuditEvent{ID: id.String(), Event: e})
+	select {
+	case a.more <- struct{}{}:
+	default:
 	}
-	line := a.line(e)
-	line.ID, line.Dropped = id, dropped
-	raw, err := json.Marshal(line)
-	if err == nil {
-		_, err = a.out.Write(append(raw, '\n'))
+}
+
+// close writes what is queued.
+func (a *auditTrail) close() {
+	close(a.more)
+	<-a.done
+}
+
+func (a *auditTrail) write() {
+	defer close(a.done)
+	for range a.more {
+		a.flush()
 	}
-	if err != nil {
-		a.log.Error("audit event not written", "event", e.Code, "error", err)
+	a.flush()
+}
+
+func (a *auditTrail) flush() {
+	a.mu.Lock()
+	queue := a.queue
+	a.queue = nil
+	a.mu.Unlock()
+	if len(queue) == 0 {
+		return
 	}
+	if err := a.record.Append(queue...); err != nil {
+		a.log.Error("audit events not kept for central management", "count", len(queue), "error", err)
+	}
+	var lost uint64
+	if dropped, err := a.record.Dropped(); err == nil {
+		lost, a.dropped = dropped-a.dropped, dropped
+	}
+	for i, e := range queue {
+		line := a.line(e.Event)
+		if line.ID = e.ID; i == 0 {
+			line.Dropped = lost
+		}
+		raw, err := json.Marshal(line)
+		if err == nil {
+			_, err = a.out.Write(append(raw, '\n'))
+		}
+		if err != nil {
+			a.log.Error("audit event not written", "event", line.Event, "error", err)
+		}
+	}
+}
+
+// event files an event of the service itself.
+func (s *Service) event(code enroll.EventCode, outcome string, fields ...string) {
+	e := enroll.Event{At: s.now(), Code: code, Outcome: outcome}
+	for i := 0; i+1 < len(fields); i += 2 {
+		if e.Fields == nil {
+			e.Fields = map[string]string{}
+		}
+		e.Fields[fields[i]] = fields[i+1]
+	}
+	s.audit.file(e)
+}
+
+func (s *Service) deviceID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joined.DeviceID
 }
 
 func (a *auditTrail) line(e enroll.Event) auditLine {

@@ -29,7 +29,7 @@ const (
 // keepContact asks central management when it is due, until ctx ends.
 func (s *Service) keepContact(ctx context.Context) error {
 	next := time.Now()
-	var awaited chan struct{}
+	var awaited chan bool
 	for {
 		s.reloadSettings()
 		if now := time.Now(); !now.Before(next) {
@@ -43,9 +43,12 @@ func (s *Service) keepContact(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-awaited:
-			awaited = nil
-			next = time.Now()
+		case sync := <-awaited:
+			if awaited = nil; sync {
+				next = time.Now()
+			} else {
+				awaited = s.await(ctx)
+			}
 		case <-s.poke:
 			if soon := s.soonest(); soon.Before(next) {
 				next = soon
@@ -308,9 +311,9 @@ func (s *Service) sendEvents(ctx context.Context, client *control.Client) error 
 	}
 }
 
-// await holds a call open while an answer is awaited. The channel is closed when
-// it is time to ask again; nil if nothing is awaited.
-func (s *Service) await(ctx context.Context) chan struct{} {
+// await holds a call open while an answer is awaited. The channel says when the
+// call is over, and whether there is reason to sync; nil if nothing is awaited.
+func (s *Service) await(ctx context.Context) chan bool {
 	references := s.pending()
 	s.mu.Lock()
 	client, revision, failures := s.client, s.memory.Revision, s.failures
@@ -318,9 +321,8 @@ func (s *Service) await(ctx context.Context) chan struct{} {
 	if client == nil || len(references) == 0 || failures > 0 {
 		return nil
 	}
-	done := make(chan struct{})
+	done := make(chan bool, 1)
 	go func() {
-		defer close(done)
 		got, err := client.Await(ctx, hold, revision, references)
 		if err != nil {
 			s.log.Info("held call ended", "error", err)
@@ -328,9 +330,11 @@ func (s *Service) await(ctx context.Context) chan struct{} {
 			case <-ctx.Done():
 			case <-time.After(s.retryIn(3, enroll.AsError(err).RetryAfter)):
 			}
+			done <- true
 			return
 		}
 		s.engine.Ready(got.Ready)
+		done <- got.Sync
 	}()
 	return done
 }

@@ -4,6 +4,7 @@ package service
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -59,11 +60,14 @@ type Service struct {
 	print    string // fingerprint of the settings' sources
 	client   *control.Client
 	joined   control.Joined
-	sync     state.Sync
+	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	orders   []string // done, to be recognized if they come again
-	failures int
-	starting bool
+	// failures counts contacts that failed in a row; contacted is the last that did not.
+	failures   int
+	contacted  time.Time
+	starting   bool
+	reported   [sha256.Size]byte // digest of what central management was told
+	refusedFor string            // why joining was refused last
 }
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
@@ -105,7 +109,7 @@ func (s *Service) open() error {
 	}
 	s.record = record
 	s.audit = newAuditTrail(s)
-	if s.sync, err = record.Sync(); err != nil {
+	if s.memory, err = record.Sync(); err != nil {
 		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
 	}
 	if s.policy, err = record.Policy(); err != nil {
@@ -116,7 +120,7 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.record,
+		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
@@ -183,7 +187,7 @@ func quiet(err error) error {
 // now is the best known time: this machine's clock, corrected by central's.
 func (s *Service) now() time.Time {
 	s.mu.Lock()
-	client, offset := s.client, s.sync.Offset
+	client, offset := s.client, s.memory.Offset
 	s.mu.Unlock()
 	if client != nil {
 		offset = client.Offset()

@@ -29,7 +29,7 @@ func grown(t testing.TB) ([]byte, []enroll.Enrollment) {
 			}
 		}
 		if i%3 == 0 {
-			if err := d.Append(enroll.Event{At: start, Code: enroll.EventWanted, Enrollment: e}); err != nil {
+			if err := d.Append(audit(enroll.Event{At: start, Code: enroll.EventWanted, Enrollment: e})); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -2,16 +2,16 @@ package state
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-
-	"github.com/google/uuid"
 
 	"smime-agent/agent/enroll"
 )
 
 // AuditEvent is an event on its way to central management.
 type AuditEvent struct {
-	// ID is a UUID version 7; the same event sent twice is known by it.
+	// ID is a UUID version 7, so that IDs sort by age; the same event sent twice
+	// is known by it.
 	ID    string       `json:"id"`
 	Event enroll.Event `json:"event"`
 }
@@ -19,16 +19,15 @@ type AuditEvent struct {
 // Append puts events into the outbox. If it is full the oldest make room, which
 // [DB.Dropped] counts. Of the enrollment's certificates only the leaf is kept,
 // and the CSR is not.
-func (d *DB) Append(events ...enroll.Event) error {
+func (d *DB) Append(events ...AuditEvent) error {
 	return d.update("keep audit events", func(t *transaction) error {
-		for _, e := range events {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return fmt.Errorf("draw event ID: %w", err)
+		for _, a := range events {
+			if a.ID == "" {
+				return errors.New("audit event has no ID")
 			}
-			e.Enrollment.CSR = nil
-			e.Enrollment.Chain = e.Enrollment.Chain[:min(1, len(e.Enrollment.Chain))]
-			if err := t.put(bucketOutbox, id.String(), AuditEvent{id.String(), e}); err != nil {
+			a.Event.Enrollment.CSR = nil
+			a.Event.Enrollment.Chain = a.Event.Enrollment.Chain[:min(1, len(a.Event.Enrollment.Chain))]
+			if err := t.put(bucketOutbox, a.ID, a); err != nil {
 				return err
 			}
 		}

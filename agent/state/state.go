@@ -41,6 +41,20 @@ type Sync struct {
 	Revision string `json:"revision,omitempty"`
 	// Contact is when central management last answered, by the server's time.
 	Contact time.Time `json:"contact,omitzero"`
+	// Users are all who were ever present, so that policy for them stays when
+	// they log out.
+	Users []User `json:"users,omitempty"`
+	// Orders are IDs of central management's orders that are done.
+	Orders []string `json:"orders,omitempty"`
+}
+
+// User is an account of this machine.
+type User struct {
+	// ID is the system's identity of the account: "uid:1000", a SID.
+	ID      string `json:"id"`
+	Account string `json:"account,omitempty"`
+	UPN     string `json:"upn,omitempty"`
+	Locale  string `json:"locale,omitempty"`
 }
 
 // Installation is a UUID that was drawn when the record was made.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"smime-agent/agent/enroll"
 )
 
@@ -85,7 +87,7 @@ func TestWhatIsSavedComesBack(t *testing.T) {
 	if got, err := d.Policy(); err != nil || !reflect.DeepEqual(*got, policy) {
 		t.Errorf("Policy = %+v, %v", got, err)
 	}
-	if got, err := d.Sync(); err != nil || got != sync {
+	if got, err := d.Sync(); err != nil || !reflect.DeepEqual(got, sync) {
 		t.Errorf("Sync = %+v, %v", got, err)
 	}
 	if installation == "" || d.Installation() != installation {
@@ -161,7 +163,7 @@ func TestOutbox(t *testing.T) {
 	d, _ := mustOpen(t, path)
 	for i := range 25 { // the limit is 20
 		e := sample(i)
-		if err := d.Append(enroll.Event{At: start, Code: enroll.EventIssued, Enrollment: e, Outcome: "success"}); err != nil {
+		if err := d.Append(audit(enroll.Event{At: start, Code: enroll.EventIssued, Enrollment: e, Outcome: "success"})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -221,4 +223,9 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		mustClose(b, d)
 	}
+}
+
+// audit gives an event the ID that its maker would.
+func audit(e enroll.Event) AuditEvent {
+	return AuditEvent{ID: uuid.Must(uuid.NewV7()).String(), Event: e}
 }
