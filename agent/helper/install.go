@@ -39,7 +39,7 @@ func (s *Session) install(ctx context.Context, store platform.Store, w enroll.In
 	if err != nil {
 		return err
 	}
-	defer key.Close()
+	defer closeKey(key)
 	if !sameKey(chain[0].PublicKey, key.Public()) {
 		return s.rejected(store, fmt.Errorf("the certificate is not for key %s", w.ID))
 	}

@@ -73,7 +73,7 @@ func (p *proving) prove(ctx context.Context) (err error) {
 	if p.key, err = p.session.openKey(ctx, p.store, p.wanted.ID); err != nil {
 		return err
 	}
-	defer p.key.Close()
+	defer closeKey(p.key)
 	if !sameKey(p.chain[0].PublicKey, p.key.Public()) {
 		p.fails(failedOtherKey)
 		return nil

@@ -71,7 +71,7 @@ func TestRemedies(t *testing.T) {
 		t.Errorf("nil became %v", err)
 	}
 	own := &enroll.Error{Kind: enroll.Final, Code: enroll.CodeKeyMissing}
-	if err := s.failure(aboutStore, "mem", own); err != error(own) {
+	if err := s.failure(aboutStore, "mem", own); !errors.Is(err, own) || enroll.AsError(err) != own {
 		t.Errorf("an error with a remedy became %v", err)
 	}
 }

@@ -29,7 +29,7 @@ func (s *Session) MakeRequest(ctx context.Context, w enroll.RequestWanted) (enro
 		if err != nil {
 			return enroll.RequestMade{}, err
 		}
-		defer key.Close()
+		defer closeKey(key)
 		algorithm := algorithmOf(key.Public())
 		if !slices.Contains(w.Keys, string(algorithm)) {
 			return enroll.RequestMade{}, s.unsuitable(store, fmt.Errorf("key %s is of kind %q, accepted are %q", key.ID(), algorithm, w.Keys))

@@ -26,12 +26,12 @@ func (s *Session) list(ctx context.Context, modules []enroll.Module) ([]platform
 }
 
 // split gives the parts of a joined error. An error that wraps several causes
-// in one sentence stays whole.
+// in one sentence stays whole, and so does what a joined error is wrapped in.
 func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what joins is taken apart, not what it wraps
+	several, ok := err.(interface{ Unwrap() []error })
 	if !ok || errors.Join(several.Unwrap()...).Error() != err.Error() {
 		return []error{err}
 	}
@@ -70,3 +70,7 @@ func (s *Session) openKey(ctx context.Context, store platform.Store, id enroll.I
 	}
 	return key, nil
 }
+
+// closeKey gives a handle back. There is nothing to be done about a failure:
+// what the handle was for has been done or has failed by itself.
+func closeKey(key platform.Key) { _ = key.Close() }

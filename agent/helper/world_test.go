@@ -132,8 +132,9 @@ func generate(a platform.KeyAlgorithm) (crypto.Signer, error) {
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case platform.P384:
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	default:
+		return nil, platform.ErrUnsupported
 	}
-	return nil, platform.ErrUnsupported
 }
 
 func (m *memoryStore) Open(ctx context.Context, id platform.KeyID) (platform.Key, error) {
