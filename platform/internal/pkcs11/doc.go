@@ -1,0 +1,5 @@
+// Package pkcs11 speaks with PKCS #11 modules (v2.40): NSS's softoken,
+// SoftHSM, TPMs, smart cards. It knows the interface's objects and mechanisms
+// and the oddities of these modules; it knows nothing of stores, enrollments
+// or people. It needs cgo; without it only this file is left.
+package pkcs11

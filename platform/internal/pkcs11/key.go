@@ -1,0 +1,204 @@
+//go:build linux && cgo
+
+package pkcs11
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // NSS's rule for CKA_ID, no protection rests on it
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// KeySpec is the key pair to make: RSA if Bits is set, else EC.
+type KeySpec struct {
+	Label string
+	Bits  int
+	Curve elliptic.Curve
+	// Decrypt asks for RSA decryption or EC key agreement beside signing.
+	Decrypt bool
+	// NSS adds what NSS wants of a key that unwraps content keys.
+	NSS bool
+}
+
+// Half is a private or a public key object.
+type Half struct {
+	Object  Object
+	Private bool
+	Label   string
+	ID      []byte
+	// Public is nil where the object alone does not yield it: EC private keys.
+	Public crypto.PublicKey
+}
+
+// Generate makes a pair inside the token. Both objects bear the label from the
+// start and a random CKA_ID; [Session.SetID] gives them NSS's.
+func (s *Session) Generate(spec KeySpec) error {
+	id := make([]byte, sha1.Size)
+	if _, err := rand.Read(id); err != nil {
+		return fmt.Errorf("make key ID: %w", err)
+	}
+	public, private, err := templates(spec, id)
+	if err != nil {
+		return err
+	}
+	mechanism := uint(p11.CKM_EC_KEY_PAIR_GEN)
+	if spec.Bits != 0 {
+		mechanism = p11.CKM_RSA_PKCS_KEY_PAIR_GEN
+	}
+	_, _, err = s.c.GenerateKeyPair(s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)
+	if err != nil {
+		return fmt.Errorf("generate key pair: %w", err)
+	}
+	return nil
+}
+
+func templates(spec KeySpec, id []byte) (public, private []*p11.Attribute, err error) {
+	public = []*p11.Attribute{
+		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, false), attribute(p11.CKA_VERIFY, true),
+		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
+	}
+	private = []*p11.Attribute{
+		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_SENSITIVE, true),
+		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_SIGN, true),
+		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
+	}
+	if spec.Bits != 0 {
+		public = append(public, attribute(p11.CKA_MODULUS_BITS, spec.Bits),
+			attribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), attribute(p11.CKA_ENCRYPT, spec.Decrypt))
+		private = append(private, attribute(p11.CKA_DECRYPT, spec.Decrypt))
+		if spec.NSS {
+			public = append(public, attribute(p11.CKA_WRAP, spec.Decrypt))
+			private = append(private, attribute(p11.CKA_UNWRAP, spec.Decrypt))
+		}
+		return public, private, nil
+	}
+	params, err := curveParams(spec.Curve)
+	if err != nil {
+		return nil, nil, err
+	}
+	public = append(public, attribute(p11.CKA_EC_PARAMS, params))
+	if spec.Decrypt {
+		private = append(private, attribute(p11.CKA_DERIVE, true))
+	}
+	return public, private, nil
+}
+
+// KeyHalves lists the private and public key objects with a label, or all if
+// label is empty. Objects that cannot be read are left out: other programs'
+// odd keys must not hide ours.
+func (s *Session) KeyHalves(label string) ([]Half, error) {
+	var halves []Half
+	for _, private := range []bool{true, false} {
+		class := uint(p11.CKO_PUBLIC_KEY)
+		if private {
+			class = p11.CKO_PRIVATE_KEY
+		}
+		template := []*p11.Attribute{attribute(p11.CKA_CLASS, class), attribute(p11.CKA_TOKEN, true)}
+		if label != "" {
+			template = append(template, attribute(p11.CKA_LABEL, label))
+		}
+		objects, err := s.find(template...)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range objects {
+			halves = append(halves, s.half(o, private))
+		}
+	}
+	return halves, nil
+}
+
+func (s *Session) half(o Object, private bool) Half {
+	h := Half{Object: o, Private: private,
+		Label: string(s.getIfAny(o, p11.CKA_LABEL)), ID: s.getIfAny(o, p11.CKA_ID)}
+	if n, e := s.getIfAny(o, p11.CKA_MODULUS), s.getIfAny(o, p11.CKA_PUBLIC_EXPONENT); len(n) > 0 && len(e) > 0 {
+		if exponent := new(big.Int).SetBytes(e); exponent.IsInt64() {
+			h.Public = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}
+		}
+		return h
+	}
+	if private {
+		return h
+	}
+	if key, err := parsePoint(s.getIfAny(o, p11.CKA_EC_PARAMS), s.getIfAny(o, p11.CKA_EC_POINT)); err == nil {
+		h.Public = key
+	}
+	return h
+}
+
+// SetID gives an object the CKA_ID that NSS computes from the public key, so
+// that certificates imported by NSS's own tools find the key too.
+func (s *Session) SetID(h Half, id []byte) error {
+	if bytes.Equal(h.ID, id) {
+		return nil
+	}
+	return s.set(h.Object, p11.CKA_ID, id)
+}
+
+// KeyID is NSS's rule (PK11_MakeIDFromPubKey): SHA-1 of the modulus without
+// leading zero, or of the uncompressed point.
+func KeyID(public crypto.PublicKey) ([]byte, error) {
+	var raw []byte
+	switch key := public.(type) {
+	case *rsa.PublicKey:
+		raw = key.N.Bytes()
+	case *ecdsa.PublicKey:
+		point, err := key.Bytes()
+		if err != nil {
+			return nil, fmt.Errorf("encode point: %w", err)
+		}
+		raw = point
+	default:
+		return nil, fmt.Errorf("make key ID: no rule for %T", public)
+	}
+	sum := sha1.Sum(raw) //nolint:gosec // an identifier, see above
+	return sum[:], nil
+}
+
+// The curves by their DER-encoded names (RFC 5480 §2.1.1.1).
+var (
+	paramsP256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
+	paramsP384 = []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}
+)
+
+func curveParams(c elliptic.Curve) ([]byte, error) {
+	switch c {
+	case elliptic.P256():
+		return paramsP256, nil
+	case elliptic.P384():
+		return paramsP384, nil
+	}
+	return nil, errors.New("no such curve")
+}
+
+// parsePoint reads CKA_EC_POINT, which the standard wants as DER OCTET STRING
+// and some modules give bare. It checks that the point lies on the curve.
+func parsePoint(params, point []byte) (*ecdsa.PublicKey, error) {
+	var curve elliptic.Curve
+	switch {
+	case bytes.Equal(params, paramsP256):
+		curve = elliptic.P256()
+	case bytes.Equal(params, paramsP384):
+		curve = elliptic.P384()
+	default:
+		return nil, errors.New("parse public key: unknown curve")
+	}
+	var inner []byte
+	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
+		point = inner
+	}
+	key, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		return nil, fmt.Errorf("parse public key: %w", err)
+	}
+	return key, nil
+}

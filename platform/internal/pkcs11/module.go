@@ -1,0 +1,90 @@
+//go:build linux && cgo
+
+package pkcs11
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+)
+
+// Module is a library that this process has loaded. It stays loaded until the
+// process ends: NSS and the TPM stack do not survive being unloaded.
+type Module struct {
+	path string
+	c    *p11.Ctx
+	// turn holds one token; who takes it may initialize the library.
+	turn chan struct{}
+}
+
+// loaded is the one piece of package state: C_Initialize acts on the whole
+// process, so two users of one library must share its lock, wherever in the
+// process they come from.
+var loaded = struct {
+	sync.Mutex
+	modules map[string]*Module
+}{modules: map[string]*Module{}}
+
+// Load loads the library at path, after the siblings that it does not find by
+// itself (Mozilla programs keep NSS's libraries in their own folder). A second
+// Load of the same path gives the same Module.
+func Load(path string, siblings ...string) (*Module, error) {
+	// Two names of one library are one library: its state must have one lock.
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	loaded.Lock()
+	defer loaded.Unlock()
+	if m, ok := loaded.modules[path]; ok {
+		return m, nil
+	}
+	for _, s := range siblings {
+		if err := openGlobal(s); err != nil {
+			return nil, fmt.Errorf("load %s: %w", s, err)
+		}
+	}
+	if err := probe(path); err != nil {
+		return nil, fmt.Errorf("load %s: %w", path, err)
+	}
+	c := p11.New(path)
+	if c == nil {
+		return nil, fmt.Errorf("load %s: the library cannot be loaded", path)
+	}
+	m := &Module{path: path, c: c, turn: make(chan struct{}, 1)}
+	loaded.modules[path] = m
+	return m, nil
+}
+
+// Path is where the library lies.
+func (m *Module) Path() string { return m.path }
+
+// use runs fn between C_Initialize and C_Finalize, alone. Initializing each
+// time costs milliseconds and buys three things: one library serves several
+// NSS directories one after another; what other programs changed meanwhile is
+// seen (tpm2-pkcs11 reads its objects only at C_Initialize); no login outlives
+// its use.
+func (m *Module) use(ctx context.Context, init string, fn func() error) error {
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var options []p11.InitializeOption
+	if init != "" {
+		pointer, free := reserved(init)
+		defer free()
+		options = append(options, p11.InitializeWithReserved(pointer))
+	}
+	if err := m.c.Initialize(options...); err != nil {
+		return fmt.Errorf("initialize %s: %w", m.path, err)
+	}
+	err := fn()
+	if e := m.c.Finalize(); e != nil && err == nil {
+		return fmt.Errorf("finalize %s: %w", m.path, e)
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package platform
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// nssDatabase is a folder with cert9.db and key4.db.
+type nssDatabase struct {
+	dir string
+}
+
+// exists says that there is a key database.
+func (d nssDatabase) exists() bool {
+	_, err := os.Stat(filepath.Join(d.dir, "key4.db"))
+	return err == nil
+}
+
+// prepare makes the folder before the first write; NSS makes the files, with
+// mode 0600, but not the folder. Looking makes nothing.
+func (d nssDatabase) prepare(write bool) error {
+	if d.exists() {
+		return nil
+	}
+	if !write {
+		return fmt.Errorf("%w in %s", errNoDatabase, d.dir)
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("make NSS folder: %w", denied(err))
+	}
+	return nil
+}
+
+// errNoDatabase is an NSS folder without a database: nothing is in it yet.
+var errNoDatabase = fmt.Errorf("no NSS database: %w", ErrNotFound)
+
+// init is what NSS's softoken wants at C_Initialize (nss/lib/util/utilpars.c).
+func (d nssDatabase) init() string {
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(d.dir)
+	return "configDir='sql:" + quoted + "' certPrefix='' keyPrefix='' secmod='secmod.db' flags= " +
+		"updatedir='' updateCertPrefix='' updateKeyPrefix='' updateid='' updateTokenDescription=''"
+}
+
+// nssTokenLabel is the softoken's name for the slot of keys and certificates.
+const nssTokenLabel = "NSS Certificate DB"
+
+// systemSoftokens are the places of the distribution's own softoken.
+func systemSoftokens() []string {
+	return firstFiles("libsoftokn3.so", "/usr/lib/*-linux-gnu", "/usr/lib/*-linux-gnu/nss", "/usr/lib64", "/usr/lib")
+}
+
+// thunderbird is one way in which Thunderbird is installed: where it keeps its
+// profiles, below the home folder, and where its libraries lie. A profile is
+// opened only with the softoken of its own Thunderbird: a password set by a
+// newer NSS is refused as wrong by an older one.
+type thunderbird struct {
+	profiles  string
+	libraries []string
+}
+
+// thunderbirds lists the ways. Only the first was run; the folders of Flatpak
+// and Snap are from their documentation.
+func thunderbirds(home string) []thunderbird {
+	const flatpak = "flatpak/app/org.mozilla.Thunderbird/current/active/files/lib/thunderbird"
+	return []thunderbird{
+		{filepath.Join(home, ".thunderbird"),
+			[]string{"/usr/lib/thunderbird", "/usr/lib64/thunderbird", "/opt/thunderbird"}},
+		{filepath.Join(home, ".var/app/org.mozilla.Thunderbird/.thunderbird"),
+			[]string{filepath.Join("/var/lib", flatpak), filepath.Join(home, ".local/share", flatpak)}},
+		{filepath.Join(home, "snap/thunderbird/common/.thunderbird"),
+			[]string{"/snap/thunderbird/current/usr/lib/thunderbird"}},
+	}
+}
+
+// softokens gives the installed softokens of this Thunderbird.
+func (t thunderbird) softokens() []string { return firstFiles("libsoftokn3.so", t.libraries...) }
+
+// firstFiles lists the files of that name in the folders, which may be patterns.
+func firstFiles(name string, folders ...string) []string {
+	var found []string
+	for _, f := range folders {
+		matches, err := filepath.Glob(filepath.Join(f, name))
+		if err != nil {
+			continue // a home folder that is no pattern has no such file either
+		}
+		found = append(found, matches...)
+	}
+	return found
+}
+
+// siblingsOf lists the libraries beside a Mozilla program's softoken that it
+// does not find by itself, in the order in which they need one another.
+func siblingsOf(softoken string) []string {
+	var found []string
+	for _, name := range []string{"libnspr4.so", "libplc4.so", "libplds4.so", "libnssutil3.so", "libmozsqlite3.so"} {
+		found = append(found, firstFiles(name, filepath.Dir(softoken))...)
+	}
+	return found
+}
+
+// thunderbirdProfiles reads the profile folders out of profiles.ini. A missing
+// file means no profiles. Folders that are gone are left out.
+func thunderbirdProfiles(root string) ([]string, error) {
+	f, err := os.Open(filepath.Join(root, "profiles.ini"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
+	}
+	defer f.Close() //nolint:errcheck // only read
+	var dirs []string
+	var section iniSection
+	flush := func() {
+		if dir, ok := section.profile(root); ok {
+			dirs = append(dirs, dir)
+		}
+	}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		if strings.HasPrefix(line, "[") {
+			flush()
+			section = iniSection{name: strings.Trim(line, "[]"), values: map[string]string{}}
+			continue
+		}
+		if key, value, ok := strings.Cut(line, "="); ok && section.values != nil {
+			section.values[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	flush()
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
+	}
+	return dirs, nil
+}
+
+type iniSection struct {
+	name   string
+	values map[string]string
+}
+
+// profile gives the folder if the section describes a profile that is there.
+func (s iniSection) profile(root string) (string, bool) {
+	dir := filepath.FromSlash(s.values["Path"])
+	if !strings.HasPrefix(s.name, "Profile") || dir == "" {
+		return "", false
+	}
+	if s.values["IsRelative"] == "1" {
+		dir = filepath.Join(root, dir)
+	}
+	info, err := os.Stat(dir)
+	return filepath.Clean(dir), filepath.IsAbs(dir) && err == nil && info.IsDir()
+}

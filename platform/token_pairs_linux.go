@@ -1,0 +1,166 @@
+//go:build cgo
+
+package platform
+
+import (
+	"bytes"
+	"crypto"
+	"slices"
+
+	"smime-agent/platform/internal/pkcs11"
+)
+
+// pair is what is found of one key: both halves, or what a crash or another
+// program left of them. Generation writes two objects and giving them their
+// ID writes two more, in no common transaction; a process killed in between
+// leaves any part of it.
+type pair struct {
+	label           string
+	private, public *pkcs11.Half
+	// key is nil where it cannot be known.
+	key crypto.PublicKey
+	// certified says that a certificate for the key lies in the token.
+	certified bool
+}
+
+// whole says that nothing is missing.
+func (p pair) whole() bool { return p.private != nil && p.public != nil && p.key != nil }
+
+// usable says that the key can be opened: it is whole, or it is certified and
+// only its public object was lost, which other programs need and we do not.
+func (p pair) usable() bool {
+	return p.whole() || p.private != nil && p.key != nil && p.certified
+}
+
+// halves lists the objects that p is made of, the private one last: a crash in
+// the middle of clearing must not leave a public half alone, which a look
+// without login would take for a key.
+func (p pair) halves() []pkcs11.Half {
+	var all []pkcs11.Half
+	if p.public != nil {
+		all = append(all, *p.public)
+	}
+	if p.private != nil {
+		all = append(all, *p.private)
+	}
+	return all
+}
+
+// findPairs puts the halves with a label (all, if it is empty) together.
+func findPairs(ss *pkcs11.Session, label string) ([]pair, []pkcs11.Filed, error) {
+	halves, err := ss.KeyHalves(label)
+	if err != nil {
+		return nil, nil, err
+	}
+	filed, err := ss.Certificates()
+	if err != nil {
+		return nil, nil, err
+	}
+	var pairs []pair
+	for _, h := range halves {
+		if h.Private {
+			pairs = append(pairs, pair{label: h.Label, private: &h, key: h.Public})
+		}
+	}
+	for _, h := range halves {
+		if h.Private {
+			continue
+		}
+		i := slices.IndexFunc(pairs, func(p pair) bool { return p.public == nil && p.private != nil && belong(*p.private, h) })
+		if i < 0 {
+			pairs = append(pairs, pair{label: h.Label, public: &h, key: h.Public})
+			continue
+		}
+		pairs[i].public, pairs[i].key = &h, h.Public
+	}
+	for i := range pairs {
+		pairs[i].lookUp(filed)
+	}
+	return pairs, filed, nil
+}
+
+// belong says that two objects are halves of one key: the same modulus, or an
+// ID in common, or, killed between the two changes of ID, a private object
+// that already bears the ID of the public key.
+func belong(private, public pkcs11.Half) bool {
+	if private.Label != public.Label {
+		return false
+	}
+	if private.Public != nil && public.Public != nil {
+		return samePublic(private.Public, public.Public)
+	}
+	if len(private.ID) > 0 && bytes.Equal(private.ID, public.ID) {
+		return true
+	}
+	id, err := pkcs11.KeyID(public.Public)
+	return err == nil && bytes.Equal(private.ID, id)
+}
+
+// lookUp finds a certificate for the key, and the public key by it.
+func (p *pair) lookUp(filed []pkcs11.Filed) {
+	for _, f := range filed {
+		if p.key == nil && p.private != nil && len(f.ID) > 0 && bytes.Equal(f.ID, p.private.ID) {
+			p.key = f.Cert.PublicKey
+		}
+		if p.key != nil && samePublic(p.key, f.Cert.PublicKey) {
+			p.certified = true
+		}
+	}
+}
+
+// best picks the pair that serves: certified before not, with its final ID
+// before without, and then always the same.
+func best(pairs []pair) (pair, bool) {
+	usable := slices.DeleteFunc(slices.Clone(pairs), func(p pair) bool { return !p.usable() })
+	if len(usable) == 0 {
+		return pair{}, false
+	}
+	return slices.MinFunc(usable, func(a, b pair) int {
+		if rank := rankOf(a) - rankOf(b); rank != 0 {
+			return rank
+		}
+		return bytes.Compare(a.private.ID, b.private.ID)
+	}), true
+}
+
+func rankOf(p pair) int {
+	id, err := pkcs11.KeyID(p.key)
+	switch {
+	case p.certified:
+		return 0
+	case err == nil && bytes.Equal(p.private.ID, id):
+		return 1
+	}
+	return 2
+}
+
+// mend gives both halves NSS's ID, again if need be.
+func mend(ss *pkcs11.Session, p pair) error {
+	id, err := pkcs11.KeyID(p.key)
+	if err != nil {
+		return err
+	}
+	if err := ss.SetID(*p.private, id); err != nil {
+		return err
+	}
+	if p.public == nil {
+		return nil
+	}
+	return ss.SetID(*p.public, id)
+}
+
+// clearAway removes what is left of broken attempts: no pair that is kept, and
+// no private key that has a certificate.
+func clearAway(ss *pkcs11.Session, pairs []pair, keep func(pair) bool) error {
+	for _, p := range pairs {
+		if keep(p) || p.private != nil && p.certified {
+			continue
+		}
+		for _, h := range p.halves() {
+			if err := ss.Destroy(h.Object); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+//go:build cgo
+
+package platform
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"smime-agent/platform/internal/pkcs11"
+)
+
+// moduleStores opens the tokens that policy names.
+func moduleStores(ctx context.Context, o StoreOptions) ([]Store, error) {
+	var list []Store
+	var failed []error
+	for _, m := range o.Modules {
+		s, err := moduleStore(ctx, m, o.PIN)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("open PKCS #11 module %s: %w", m.Path, err))
+			continue
+		}
+		list = append(list, s)
+	}
+	return list, errors.Join(failed...)
+}
+
+func moduleStore(ctx context.Context, m Module, ask PINFunc) (Store, error) {
+	if !filepath.IsAbs(m.Path) {
+		return nil, fmt.Errorf("%w: the path is not absolute", ErrDenied)
+	}
+	module, err := pkcs11.Load(m.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	s := &tokenStore{place: pkcs11.Place{Module: module, Label: m.TokenLabel}, pin: newPINKeeper(ask)}
+	err = s.place.Use(ctx, false, func(ss *pkcs11.Session) error {
+		s.info = StoreInfo{
+			Name:       "pkcs11:" + ss.Token.Label,
+			Protection: tokenProtection(ss.Token),
+			Algorithms: tokenAlgorithms(ss),
+		}
+		return nil
+	})
+	if pkcs11.ClassOf(err) == pkcs11.Absent {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return nil, sentinel(err)
+	}
+	return s, nil
+}
+
+// tokenProtection believes the slot that it is hardware, which is all that
+// PKCS #11 can say; the administrator who names the module vouches for it.
+// SoftHSM truthfully does not claim it. A software TPM behind tpm2-pkcs11 looks
+// like a real one. CKA_NEVER_EXTRACTABLE is no proof: SoftHSM and NSS set it
+// too, and the files of both can be copied, by who knows the PIN to some use.
+func tokenProtection(t pkcs11.Token) Protection {
+	if t.Hardware() {
+		return Hardware
+	}
+	return Software
+}
+
+// tokenAlgorithms asks the token which kinds of keys it makes.
+func tokenAlgorithms(ss *pkcs11.Session) []KeyAlgorithm {
+	return slices.DeleteFunc(allAlgorithms(), func(a KeyAlgorithm) bool { return !ss.Generates(sizes[a]) })
+}
+
+// nssStore is a token store whose programs believe the anchors that it is told
+// to trust.
+type nssStore struct{ *tokenStore }
+
+// Trust implements [Truster].
+func (s nssStore) Trust(ctx context.Context, anchor *x509.Certificate) error {
+	return s.use(ctx, access{write: true}, "trust anchor", func(ss *pkcs11.Session) error {
+		spec := pkcs11.CertificateSpec{Label: issuerLabel(anchor), ID: anchor.SubjectKeyId}
+		if err := ss.PutCertificate(anchor, spec); err != nil {
+			return err
+		}
+		return ss.TrustForEmail(anchor)
+	})
+}
+
+func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []string, ask PINFunc) Store {
+	database := nssDatabase{dir: dir}
+	return nssStore{&tokenStore{
+		info: StoreInfo{
+			Name:       name,
+			Protection: Software, // PKCS #12 export works, whatever CKA_EXTRACTABLE says
+			Algorithms: allAlgorithms(),
+			Consumers:  consumers,
+		},
+		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel},
+		nss:   &database,
+		pin:   newPINKeeper(ask),
+	}}
+}
+
+// nssStores finds the NSS databases of the user: the shared one, and those of
+// Thunderbird. Thunderbird's libraries are loaded before the system's: both
+// have the same names, the loader keeps the first of a name for whoever asks
+// later, and only the newer serve both.
+func nssStores(home string, ask PINFunc) ([]Store, error) {
+	profiles, err := thunderbirdStores(home, ask)
+	failed := []error{err}
+	module, err := loadSoftoken(systemSoftokens(), false)
+	dir := filepath.Join(home, ".pki", "nssdb")
+	switch {
+	case err == nil:
+		shared := newNSSStore("nss:default", module, dir, []string{"Chromium"}, ask)
+		return append([]Store{shared}, profiles...), errors.Join(failed...)
+	case nssDatabase{dir: dir}.exists():
+		failed = append(failed, fmt.Errorf("open store nss:default: %w", err))
+	}
+	return profiles, errors.Join(failed...)
+}
+
+func thunderbirdStores(home string, ask PINFunc) ([]Store, error) {
+	var list []Store
+	var failed []error
+	for _, t := range thunderbirds(home) {
+		module, loadErr := loadSoftoken(t.softokens(), true)
+		dirs, err := thunderbirdProfiles(t.profiles)
+		if err != nil {
+			failed = append(failed, err)
+		}
+		for _, dir := range dirs {
+			name := "nss:" + filepath.Base(dir)
+			if slices.ContainsFunc(list, func(s Store) bool { return s.Info().Name == name }) {
+				name = "nss:" + dir
+			}
+			if loadErr != nil {
+				failed = append(failed, fmt.Errorf("open store %s: %w", name, loadErr))
+				continue
+			}
+			list = append(list, newNSSStore(name, module, dir, []string{"Thunderbird"}, ask))
+		}
+	}
+	return list, errors.Join(failed...)
+}
+
+// loadSoftoken loads the first that can be loaded.
+func loadSoftoken(paths []string, ownSiblings bool) (*pkcs11.Module, error) {
+	err := fmt.Errorf("NSS's softoken is not installed: %w", ErrNotFound)
+	for _, path := range paths {
+		var siblings []string
+		if ownSiblings {
+			siblings = siblingsOf(path)
+		}
+		module, e := pkcs11.Load(path, siblings...)
+		if e == nil {
+			return module, nil
+		}
+		err = errors.Join(err, e)
+	}
+	return nil, err
+}
