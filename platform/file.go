@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // fileStore keeps keys as PEM files of the user, for programs that know no
@@ -113,7 +114,21 @@ func (s *fileStore) write(path string, content []byte) error {
 	if err := os.Chmod(s.dir, 0o700); err != nil { // it may have been there, and wider
 		return denied(err)
 	}
-	return denied(replaceFile(path, content))
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return denied(err)
+	}
+	// What a crash left half written may be a key; it does not stay for ever.
+	err = errors.Join(sweep(root, time.Now()), writeIn(root, filepath.Base(path), content, 0o600))
+	return errors.Join(err, root.Close())
+}
+
+// removeFile is no error if the file is not there.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // errDamaged is a file that is there and makes no sense.
@@ -161,7 +176,7 @@ func (s *fileStore) Delete(_ context.Context, id KeyID) error {
 	if len(s.certificates(id)) > 0 {
 		return fmt.Errorf("delete key %s in store file: a certificate is tied to the key: %w", id, ErrDenied)
 	}
-	if err := errors.Join(removeFile(path), removeFile(asideOf(path))); err != nil {
+	if err := removeFile(path); err != nil {
 		return fmt.Errorf("delete key %s in store file: %w", id, denied(err))
 	}
 	return nil
