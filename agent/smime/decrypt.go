@@ -143,7 +143,7 @@ func (r recipient) contentKey(leaf *x509.Certificate, key PrivateKey, size int) 
 	}
 	// A wrong padding gives a random key of the right size where the key knows the
 	// option, so that nobody learns of it (RFC 3218 §2.3).
-	var opts crypto.DecrypterOpts = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size}
+	var opts crypto.DecrypterOpts = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size} //nolint:staticcheck // what mail is encrypted by
 	if !r.algorithm.oid.Equal(oidRSA) {
 		oaep, err := readOAEP(r.algorithm)
 		if err != nil {

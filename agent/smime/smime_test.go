@@ -2,7 +2,6 @@ package smime
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
 	"errors"
@@ -254,7 +253,12 @@ func TestErrorsAreSilentAboutContent(t *testing.T) {
 
 func TestSameKeyFailsClosed(t *testing.T) {
 	k := newEC(t, elliptic.P256())
-	if !sameKey(k.Public(), &ecdsa.PublicKey{Curve: k.Curve, X: k.X, Y: k.Y}) {
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := x509.ParsePKIXPublicKey(der)
+	if err != nil || !sameKey(k.Public(), again) {
 		t.Error("equal keys differ")
 	}
 	for _, bad := range [][2]any{{nil, nil}, {"a", "a"}, {k.Public(), nil}, {k.Public(), newEC(t, elliptic.P256()).Public()}} {
