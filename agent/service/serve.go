@@ -42,7 +42,7 @@ func Control(action string, arguments []string) (string, error) {
 		return "", fmt.Errorf("meet the service manager: %w", err)
 	}
 	if action == "status" {
-		return state(s)
+		return manager(s)
 	}
 	if err := service.Control(s, action); err != nil {
 		return "", fmt.Errorf("service %s: %w", action, err)
@@ -50,7 +50,7 @@ func Control(action string, arguments []string) (string, error) {
 	return "", nil
 }
 
-func state(s service.Service) (string, error) {
+func manager(s service.Service) (string, error) {
 	switch st, err := s.Status(); {
 	case errors.Is(err, service.ErrNotInstalled):
 		return "not installed", nil

@@ -93,7 +93,7 @@ func (s *Service) controlClient() (*control.Client, error) {
 	}
 	client, err = control.New(control.Config{
 		Address: settings.Server, Anchors: anchors, Pins: settings.ServerPins, Token: s.token,
-		Proxy: control.Proxy{Mode: settings.Proxy, User: settings.ProxyUser, Password: settings.ProxyPassword},
+		Proxy: control.Proxy{URL: settings.Proxy, User: settings.ProxyUser, Password: settings.ProxyPassword},
 		Facts: s.controlFacts(), Secrets: s.secrets, Absent: absent, Now: time.Now,
 		Offset: memory.Offset, NotBefore: memory.Contact,
 	})
