@@ -77,7 +77,7 @@ type nssStore struct{ *tokenStore }
 
 // Trust implements [Truster].
 func (s nssStore) Trust(ctx context.Context, anchor *x509.Certificate) error {
-	return s.use(ctx, access{write: true}, "trust anchor", func(ss *pkcs11.Session) error {
+	return s.use(ctx, access{write: true, fresh: true}, "trust anchor", func(ss *pkcs11.Session) error {
 		spec := pkcs11.CertificateSpec{Label: issuerLabel(anchor), ID: anchor.SubjectKeyId}
 		if err := ss.PutCertificate(anchor, spec); err != nil {
 			return err
