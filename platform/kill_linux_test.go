@@ -63,7 +63,7 @@ func TestKilledChild(t *testing.T) {
 // whether it had reported success.
 func (k killed) round(t *testing.T, id platform.KeyID) (reported bool) {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledChild$") //nolint:gosec // this very program
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledChild$")
 	child.Env = append(os.Environ(), "SMIME_TEST_CHILD_KEY="+string(id), "SMIME_TEST_CHILD_HOME="+k.home,
 		"SMIME_TEST_CHILD_STORE="+k.store, "SMIME_TEST_CHILD_PIN="+k.pin, "SMIME_TEST_CHILD_MODULE="+k.module,
 		"SMIME_TEST_CHILD_LABEL="+k.label, "SMIME_TEST_CHILD_KIND="+string(k.algorithm))
@@ -198,7 +198,7 @@ func intact(t *testing.T, dir string) {
 	t.Helper()
 	platformtest.NeedPrograms(t, "sqlite3")
 	for _, name := range []string{"cert9.db", "key4.db"} {
-		out, err := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(dir, name), "pragma integrity_check").CombinedOutput() //nolint:gosec // a test's own command
+		out, err := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(dir, name), "pragma integrity_check").CombinedOutput()
 		if err != nil || strings.TrimSpace(string(out)) != "ok" {
 			t.Errorf("%s: %s, %v", name, out, err)
 		}

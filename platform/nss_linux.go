@@ -113,7 +113,7 @@ func thunderbirdProfiles(root string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var dirs []string
 	var section iniSection
 	flush := func() {

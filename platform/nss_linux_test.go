@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -283,7 +282,7 @@ func TestNSSBusy(t *testing.T) {
 	n, id := platformtest.NSSDir(t, ""), platformtest.NewID(t)
 	store := nssAt(t, n.Home, "")
 	create(t, store, id)
-	holder := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(n.Dir, "key4.db")) //nolint:gosec // a test's own command
+	holder := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(n.Dir, "key4.db"))
 	in, err := holder.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -317,51 +316,6 @@ func TestNSSBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkOneKey(t, store, id)
-}
-
-// TestThunderbirdStore runs in a process of its own, since a softoken that is
-// newer than the system's must be loaded first.
-func TestThunderbirdStore(t *testing.T) {
-	softoken := platformtest.NeedFile(t, "Thunderbird's softoken", filepath.Join(os.Getenv("SMIME_TEST_THUNDERBIRD"), "libsoftokn3.so"),
-		"/usr/lib/thunderbird/libsoftokn3.so", "/usr/lib64/thunderbird/libsoftokn3.so")
-	if os.Getenv("SMIME_TEST_ALONE") == "" {
-		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestThunderbirdStore$", "-test.v") //nolint:gosec // this very program
-		child.Env = append(os.Environ(), "SMIME_TEST_ALONE=1")
-		out, err := child.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: TestThunderbirdStore/both") {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return
-	}
-	home := t.TempDir()
-	open := func(t *testing.T) platform.Store {
-		s, err := platform.OpenNSS(filepath.Join(home, "abcd.default"), softoken, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	platformtest.TestStore(t, open, platformtest.StoreTests{PSS: true, OAEP: true, Agree: true, Algorithms: kinds(t)})
-	t.Run("password", func(t *testing.T) {
-		n := platformtest.NSSDir(t, "correct horse") // an older NSS made it; the other way round it would not open
-		platformtest.TestStore(t, func(t *testing.T) platform.Store {
-			s, err := platform.OpenNSS(n.Dir, softoken, func(context.Context, string, bool) (string, error) { return n.Password, nil })
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		}, platformtest.StoreTests{PSS: true, OAEP: true, Agree: true, Algorithms: []platform.KeyAlgorithm{platform.P256, platform.RSA2048}})
-	})
-	t.Run("both", func(t *testing.T) {
-		for range 2 { // in turns with the system's
-			if err := roundTrip(t.Context(), nssAt(t, home, ""), platformtest.NewID(t)); err != nil {
-				t.Errorf("system's softoken: %v", err)
-			}
-			if err := roundTrip(t.Context(), open(t), platformtest.NewID(t)); err != nil {
-				t.Errorf("Thunderbird's softoken: %v", err)
-			}
-		}
-	})
 }
 
 func equal(a, b platform.Key) bool {

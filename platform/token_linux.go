@@ -117,6 +117,7 @@ func sentinel(err error) error {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	case pkcs11.Unsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	default:
+		return err
 	}
-	return err
 }

@@ -115,7 +115,7 @@ func checkDecrypt(t *testing.T, k platform.Key, mustOAEP bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, opts := range []crypto.DecrypterOpts{nil, &rsa.PKCS1v15DecryptOptions{}, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}} {
+	for _, opts := range []crypto.DecrypterOpts{nil, &rsa.PKCS1v15DecryptOptions{}, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}} { //nolint:staticcheck // what mail programs still send
 		plain, err := decrypter.Decrypt(rand.Reader, sealed, opts)
 		if err != nil || !bytes.Equal(plain, secret) {
 			t.Errorf("Decrypt with %#v: %q, %v", opts, plain, err)
@@ -147,7 +147,7 @@ func checkBadPadding(t *testing.T, k crypto.Decrypter, public *rsa.PublicKey) {
 	if _, err := rand.Read(noise[1:]); err != nil {
 		t.Fatal(err)
 	}
-	opts := &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}
+	opts := &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32} //nolint:staticcheck // what mail programs still send
 	key, err := k.Decrypt(rand.Reader, noise, opts)
 	if err != nil || len(key) != 32 || bytes.Equal(key, make([]byte, 32)) {
 		t.Errorf("Decrypt of noise as a session key: %x, %v", key, err)

@@ -64,7 +64,7 @@ func (j *judge) writePEM(t *testing.T, name string, c *x509.Certificate) string 
 
 func (j *judge) read(t *testing.T, path string) []byte {
 	t.Helper()
-	content, err := os.ReadFile(path) //nolint:gosec // a test's own file
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func (j *judge) read(t *testing.T, path string) []byte {
 // try runs a program and says whether it succeeded.
 func (j *judge) try(t *testing.T, name string, args ...string) (string, bool) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program(name), args...).CombinedOutput() //nolint:gosec // a test's own command
+	out, err := exec.CommandContext(t.Context(), program(name), args...).CombinedOutput()
 	return string(out), err == nil
 }
 
