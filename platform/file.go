@@ -111,7 +111,8 @@ func (s *fileStore) write(path string, content []byte) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return denied(err)
 	}
-	if err := os.Chmod(s.dir, 0o700); err != nil { // it may have been there, and wider
+	//nolint:gosec // a folder needs the x; it may have been there, and wider
+	if err := os.Chmod(s.dir, 0o700); err != nil {
 		return denied(err)
 	}
 	root, err := os.OpenRoot(s.dir)
@@ -135,7 +136,7 @@ func removeFile(path string) error {
 var errDamaged = errors.New("the file is damaged")
 
 func readKey(path string) (crypto.Signer, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // the name was checked by keyPath
+	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotFound
 	}
@@ -260,7 +261,7 @@ func encodeChain(chain []*x509.Certificate) []byte {
 
 // readChain leaves out what it cannot parse, as programs do that read such files.
 func readChain(path string) ([]*x509.Certificate, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // out of a listing of our folder
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, denied(err)
 	}

@@ -21,13 +21,13 @@ func (d nssDatabase) exists() bool {
 	return err == nil
 }
 
-// prepare makes the folder before the first write; NSS makes the files, with
+// prepare makes the folder before the first key; NSS makes the files, with
 // mode 0600, but not the folder. Looking makes nothing.
-func (d nssDatabase) prepare(write bool) error {
+func (d nssDatabase) prepare(fresh bool) error {
 	if d.exists() {
 		return nil
 	}
-	if !write {
+	if !fresh {
 		return fmt.Errorf("%w in %s", errNoDatabase, d.dir)
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
@@ -113,7 +113,7 @@ func thunderbirdProfiles(root string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var dirs []string
 	var section iniSection
 	flush := func() {

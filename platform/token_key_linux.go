@@ -104,7 +104,7 @@ func (k tokenRSA) Decrypt(_ io.Reader, msg []byte, opts crypto.DecrypterOpts) ([
 	switch opts := opts.(type) {
 	case nil:
 		return k.decrypt(func(ss *pkcs11.Session, o pkcs11.Object) ([]byte, error) { return ss.DecryptPKCS1(o, msg) })
-	case *rsa.PKCS1v15DecryptOptions:
+	case *rsa.PKCS1v15DecryptOptions: //nolint:staticcheck // what mail programs still send
 		return k.sessionKey(msg, opts.SessionKeyLen)
 	case *rsa.OAEPOptions:
 		mask := opts.MGFHash

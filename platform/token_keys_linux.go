@@ -36,7 +36,7 @@ func (s *tokenStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key, e
 	}
 	wanted.Label, wanted.Decrypt, wanted.NSS = string(id), spec.Decrypt, s.nss != nil
 	var public crypto.PublicKey
-	err := s.use(ctx, access{write: true, private: true}, "create key "+string(id), func(ss *pkcs11.Session) error {
+	err := s.use(ctx, access{write: true, fresh: true, private: true}, "create key "+string(id), func(ss *pkcs11.Session) error {
 		if err := makeRoom(ss, id); err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ type tokenStore struct {
 // access says what an operation needs.
 type access struct {
 	write bool
+	// fresh may make an NSS database that is not there.
+	fresh bool
 	// private objects are seen only after a login, where the token wants one.
 	private bool
 }
@@ -38,6 +40,10 @@ func (s *tokenStore) use(ctx context.Context, a access, what string, fn func(*pk
 		a.private = true
 		err = s.try(ctx, a, fn)
 	}
+	if s.nss != nil && pkcs11.ClassOf(err) == pkcs11.Failed {
+		// NSS says no more when SQLite's lock is not had within a second.
+		err = fmt.Errorf("another program holds the database, or it is damaged: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("%s in store %s: %w", what, s.info.Name, sentinel(err))
 	}
@@ -46,7 +52,7 @@ func (s *tokenStore) use(ctx context.Context, a access, what string, fn func(*pk
 
 func (s *tokenStore) try(ctx context.Context, a access, fn func(*pkcs11.Session) error) error {
 	if s.nss != nil {
-		if err := s.nss.prepare(a.write); err != nil {
+		if err := s.nss.prepare(a.fresh); err != nil {
 			return err
 		}
 	}
@@ -111,6 +117,7 @@ func sentinel(err error) error {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	case pkcs11.Unsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	default:
+		return err
 	}
-	return err
 }

@@ -5,6 +5,11 @@ package platform
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"slices"
 
 	"smime-agent/platform/internal/pkcs11"
@@ -21,10 +26,19 @@ type pair struct {
 	key crypto.PublicKey
 	// certified says that a certificate for the key lies in the token.
 	certified bool
+	// broken says that the private object is there and cannot sign.
+	broken bool
 }
 
 // whole says that nothing is missing.
-func (p pair) whole() bool { return p.private != nil && p.public != nil && p.key != nil }
+func (p pair) whole() bool { return p.private != nil && p.public != nil && p.key != nil && !p.broken }
+
+// finished says that both halves have their final ID, which is the last thing
+// that making a key does.
+func (p pair) finished() bool {
+	id, err := pkcs11.KeyID(p.key)
+	return err == nil && p.whole() && bytes.Equal(p.private.ID, id) && bytes.Equal(p.public.ID, id)
+}
 
 // usable says that the key can be opened: it is whole, or it is certified and
 // only its public object was lost, which other programs need and we do not.
@@ -75,8 +89,49 @@ func findPairs(ss *pkcs11.Session, label string) ([]pair, []pkcs11.Filed, error)
 	}
 	for i := range pairs {
 		pairs[i].lookUp(filed)
+		if err := pairs[i].probe(ss); err != nil {
+			return nil, nil, err
+		}
 	}
 	return pairs, filed, nil
+}
+
+// probe lets a key sign that was never finished. SoftHSM writes an object
+// attribute by attribute; killed in between, it leaves one that looks like a
+// private key and has no value. A finished key is not probed.
+func (p *pair) probe(ss *pkcs11.Session) error {
+	if !p.whole() || p.certified || p.finished() {
+		return nil
+	}
+	err := signsFor(ss, p.private.Object, p.key)
+	if class := pkcs11.ClassOf(err); class == pkcs11.Locked || class == pkcs11.Absent {
+		return err
+	}
+	p.broken = err != nil
+	return nil
+}
+
+// signsFor says whether a signature by the object verifies with the key.
+func signsFor(ss *pkcs11.Session, o pkcs11.Object, key crypto.PublicKey) error {
+	digest := sha256.Sum256([]byte("platform: is this key whole?"))
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		signature, err := ss.SignPKCS1(o, crypto.SHA256, digest[:])
+		if err != nil {
+			return err
+		}
+		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature)
+	case *ecdsa.PublicKey:
+		signature, err := ss.SignECDSA(o, key.Curve.Params().BitSize/8, digest[:])
+		if err != nil {
+			return err
+		}
+		if !ecdsa.VerifyASN1(key, digest[:], signature) {
+			return errors.New("the signature does not verify")
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: a key of type %T", ErrUnsupported, key)
 }
 
 // belong says that two objects are halves of one key: the same modulus, or an
@@ -124,11 +179,10 @@ func best(pairs []pair) (pair, bool) {
 }
 
 func rankOf(p pair) int {
-	id, err := pkcs11.KeyID(p.key)
 	switch {
 	case p.certified:
 		return 0
-	case err == nil && bytes.Equal(p.private.ID, id):
+	case p.finished():
 		return 1
 	}
 	return 2

@@ -77,7 +77,7 @@ type nssStore struct{ *tokenStore }
 
 // Trust implements [Truster].
 func (s nssStore) Trust(ctx context.Context, anchor *x509.Certificate) error {
-	return s.use(ctx, access{write: true}, "trust anchor", func(ss *pkcs11.Session) error {
+	return s.use(ctx, access{write: true, fresh: true}, "trust anchor", func(ss *pkcs11.Session) error {
 		spec := pkcs11.CertificateSpec{Label: issuerLabel(anchor), ID: anchor.SubjectKeyId}
 		if err := ss.PutCertificate(anchor, spec); err != nil {
 			return err
@@ -104,7 +104,9 @@ func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []str
 // nssStores finds the NSS databases of the user: the shared one, and those of
 // Thunderbird. Thunderbird's libraries are loaded before the system's: both
 // have the same names, the loader keeps the first of a name for whoever asks
-// later, and only the newer serve both.
+// later, and only the newer serve both. So a Thunderbird that is installed
+// while this process runs may be usable only after the process's next start;
+// until then its profiles are in the error.
 func nssStores(home string, ask PINFunc) ([]Store, error) {
 	profiles, err := thunderbirdStores(home, ask)
 	failed := []error{err}
@@ -146,17 +148,20 @@ func thunderbirdStores(home string, ask PINFunc) ([]Store, error) {
 
 // loadSoftoken loads the first that can be loaded.
 func loadSoftoken(paths []string, ownSiblings bool) (*pkcs11.Module, error) {
-	err := fmt.Errorf("NSS's softoken is not installed: %w", ErrNotFound)
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("NSS's softoken is not installed: %w", ErrNotFound)
+	}
+	var failed []error
 	for _, path := range paths {
 		var siblings []string
 		if ownSiblings {
 			siblings = siblingsOf(path)
 		}
-		module, e := pkcs11.Load(path, siblings...)
-		if e == nil {
+		module, err := pkcs11.Load(path, siblings...)
+		if err == nil {
 			return module, nil
 		}
-		err = errors.Join(err, e)
+		failed = append(failed, err)
 	}
-	return nil, err
+	return nil, errors.Join(failed...)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,13 +14,17 @@ import (
 	"time"
 )
 
-// authority is a small CA with an issuing CA, for the suite's certificates.
-type authority struct {
-	root, issuing *x509.Certificate
+// Authority is a small CA: a root and an issuing CA below it.
+type Authority struct {
+	Root, Issuing *x509.Certificate
 	key           crypto.Signer
 }
 
-func newAuthority(t *testing.T) *authority {
+// Mailbox is the one that [Authority.Chain] certifies.
+const Mailbox = "alice@example.com"
+
+// NewAuthority makes a CA with fresh names and keys.
+func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
 	rootKey, issuingKey := newKey(t), newKey(t)
 	name := "Conformance Root " + string(NewID(t))
@@ -31,21 +36,27 @@ func newAuthority(t *testing.T) *authority {
 		}
 	}
 	root := sign(t, template(name), nil, rootKey.Public(), rootKey)
-	issuing := sign(t, template(name+" Issuing"), root, issuingKey.Public(), rootKey)
-	return &authority{root: root, issuing: issuing, key: issuingKey}
+	below := template(name + " Issuing")
+	below.MaxPathLenZero, below.ExtKeyUsage = true, []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}
+	issuing := sign(t, below, root, issuingKey.Public(), rootKey)
+	return &Authority{Root: root, Issuing: issuing, key: issuingKey}
 }
 
-// chain issues a certificate; a later one begins later.
-func (a *authority) chain(t *testing.T, public crypto.PublicKey, later int) []*x509.Certificate {
+// Chain issues a certificate for signing and encryption and gives it with its
+// issuers, the root last. A later one begins later, by minutes.
+func (a *Authority) Chain(t *testing.T, public crypto.PublicKey, later int) []*x509.Certificate {
 	t.Helper()
+	usage := x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement
+	if _, ok := public.(*rsa.PublicKey); ok {
+		usage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
+	}
 	leaf := sign(t, &x509.Certificate{
-		SerialNumber: serial(t), Subject: pkix.Name{CommonName: "alice@example.com"},
-		EmailAddresses: []string{"alice@example.com"},
-		NotBefore:      time.Now().Add(time.Duration(later-30) * time.Minute), NotAfter: time.Now().Add(12 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
-		SubjectKeyId: fingerprint(t, public),
-	}, a.issuing, public, a.key)
-	return []*x509.Certificate{leaf, a.issuing, a.root}
+		SerialNumber: serial(t), Subject: pkix.Name{CommonName: Mailbox}, EmailAddresses: []string{Mailbox},
+		NotBefore: time.Now().Add(time.Duration(later-30) * time.Minute), NotAfter: time.Now().Add(12 * time.Hour),
+		KeyUsage: usage, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		BasicConstraintsValid: true, SubjectKeyId: fingerprint(t, public),
+	}, a.Issuing, public, a.key)
+	return []*x509.Certificate{leaf, a.Issuing, a.Root}
 }
 
 func fingerprint(t *testing.T, public crypto.PublicKey) []byte {
@@ -97,4 +108,13 @@ func sign(t *testing.T, template, parent *x509.Certificate, public crypto.Public
 		t.Fatal(err)
 	}
 	return cert
+}
+
+func newStrangerRSA(t *testing.T) crypto.PublicKey {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Public()
 }

@@ -115,7 +115,7 @@ func checkDecrypt(t *testing.T, k platform.Key, mustOAEP bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, opts := range []crypto.DecrypterOpts{nil, &rsa.PKCS1v15DecryptOptions{}, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}} {
+	for _, opts := range []crypto.DecrypterOpts{nil, &rsa.PKCS1v15DecryptOptions{}, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}} { //nolint:staticcheck // what mail programs still send
 		plain, err := decrypter.Decrypt(rand.Reader, sealed, opts)
 		if err != nil || !bytes.Equal(plain, secret) {
 			t.Errorf("Decrypt with %#v: %q, %v", opts, plain, err)
@@ -137,20 +137,20 @@ func checkDecrypt(t *testing.T, k platform.Key, mustOAEP bool) {
 	}
 }
 
-// checkBadPadding: what was not encrypted for the key decrypts to nothing, or,
-// where a session key's length is given, to a key of that length that is as
-// good as random.
+// checkBadPadding: where a session key's length is given, what was not
+// encrypted for the key decrypts to some key of that length, without an error
+// that would tell an attacker of the padding. It may be the same key each
+// time: NSS answers noise by itself, with a key drawn from the ciphertext.
 func checkBadPadding(t *testing.T, k crypto.Decrypter, public *rsa.PublicKey) {
 	t.Helper()
 	noise := make([]byte, public.Size())
 	if _, err := rand.Read(noise[1:]); err != nil {
 		t.Fatal(err)
 	}
-	opts := &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32}
-	one, err1 := k.Decrypt(rand.Reader, noise, opts)
-	two, err2 := k.Decrypt(rand.Reader, noise, opts)
-	if err1 != nil || err2 != nil || len(one) != 32 || len(two) != 32 || bytes.Equal(one, two) {
-		t.Errorf("Decrypt of noise as a session key: %x, %v; %x, %v", one, err1, two, err2)
+	opts := &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 32} //nolint:staticcheck // what mail programs still send
+	key, err := k.Decrypt(rand.Reader, noise, opts)
+	if err != nil || len(key) != 32 || bytes.Equal(key, make([]byte, 32)) {
+		t.Errorf("Decrypt of noise as a session key: %x, %v", key, err)
 	}
 }
 

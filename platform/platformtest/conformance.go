@@ -132,10 +132,10 @@ func closeKey(t *testing.T, k platform.Key) {
 // certificates: filed twice without harm, found with their issuers, the newest
 // first, and taken away without the key.
 func (s *storeSuite) certificates(t *testing.T) {
-	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), newAuthority(t)
+	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), NewAuthority(t)
 	key := s.create(t, store, id)
 	defer closeKey(t, key)
-	first := ca.chain(t, key.Public(), 0)
+	first := ca.Chain(t, key.Public(), 0)
 	for range 2 {
 		if err := store.Install(ctx, id, first); err != nil {
 			t.Fatalf("Install: %v", err)
@@ -145,7 +145,7 @@ func (s *storeSuite) certificates(t *testing.T) {
 	if _, err := store.Create(ctx, id, platform.KeySpec{Algorithm: s.algorithm, Sign: true}); !errors.Is(err, platform.ErrExists) {
 		t.Errorf("Create of a certified key: %v, want ErrExists", err)
 	}
-	second := ca.chain(t, key.Public(), 1)
+	second := ca.Chain(t, key.Public(), 1)
 	if err := store.Install(ctx, id, second); err != nil {
 		t.Fatalf("Install of a second certificate: %v", err)
 	}
@@ -195,7 +195,7 @@ func names(chain []*x509.Certificate) []string {
 
 // absent: what is not there is said so, and its removal is no error.
 func (s *storeSuite) absent(t *testing.T) {
-	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), newAuthority(t)
+	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), NewAuthority(t)
 	if _, err := store.Open(ctx, id); !errors.Is(err, platform.ErrNotFound) {
 		t.Errorf("Open: %v, want ErrNotFound", err)
 	}
@@ -205,7 +205,7 @@ func (s *storeSuite) absent(t *testing.T) {
 	if err := store.Delete(ctx, id); err != nil {
 		t.Errorf("Delete: %v", err)
 	}
-	stranger := ca.chain(t, newStranger(t), 0)
+	stranger := ca.Chain(t, newStranger(t), 0)
 	if err := store.Install(ctx, id, stranger); !errors.Is(err, platform.ErrNotFound) {
 		t.Errorf("Install: %v, want ErrNotFound", err)
 	}
@@ -227,7 +227,7 @@ func (s *storeSuite) listing(t *testing.T) {
 	if listed(t, store, others) != nil {
 		t.Errorf("Keys lists a key that is not named as ours")
 	}
-	if err := store.Install(t.Context(), ours, newAuthority(t).chain(t, key.Public(), 0)); err != nil {
+	if err := store.Install(t.Context(), ours, NewAuthority(t).Chain(t, key.Public(), 0)); err != nil {
 		t.Fatalf("Install: %v", err)
 	}
 	if info := listed(t, s.open(t), ours); info == nil || !info.Certified {
@@ -256,10 +256,10 @@ func listed(t *testing.T, store platform.Store, id platform.KeyID) *platform.Key
 
 // wrongLeaf: a certificate for another key is refused, and nothing is filed.
 func (s *storeSuite) wrongLeaf(t *testing.T) {
-	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), newAuthority(t)
+	ctx, id, store, ca := t.Context(), NewID(t), s.open(t), NewAuthority(t)
 	closeKey(t, s.create(t, store, id))
 	for name, chain := range map[string][]*x509.Certificate{
-		"another key": ca.chain(t, newStranger(t), 0),
+		"another key": ca.Chain(t, newStranger(t), 0),
 		"empty":       nil,
 	} {
 		if err := store.Install(ctx, id, chain); err == nil {
@@ -275,7 +275,7 @@ func (s *storeSuite) wrongLeaf(t *testing.T) {
 func (s *storeSuite) deletion(t *testing.T) {
 	ctx, id, store := t.Context(), NewID(t), s.open(t)
 	key := s.create(t, store, id)
-	chain := newAuthority(t).chain(t, key.Public(), 0)
+	chain := NewAuthority(t).Chain(t, key.Public(), 0)
 	if err := store.Install(ctx, id, chain); err != nil {
 		t.Fatalf("Install: %v", err)
 	}

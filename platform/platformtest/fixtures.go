@@ -147,11 +147,11 @@ func startTPM(module string) (Token, map[string]string, error) {
 	if err != nil {
 		return Token{}, nil, err
 	}
-	logFile, err := os.Create(filepath.Join(dir, "log")) //nolint:gosec // a fresh folder of ours
+	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return Token{}, nil, err
 	}
-	//nolint:gosec // a test's own command; no context, for it outlives the test
+
 	daemons := exec.Command("sh", "-c", tpmScript, "sh", dir, port, control, program("swtpm"), program("tpm2-abrmd"), program("dbus-daemon"))
 	daemons.Stdout, daemons.Stderr = logFile, logFile
 	if tpm.alive, err = daemons.StdinPipe(); err != nil { // the end of the process closes it
@@ -175,7 +175,7 @@ func startTPM(module string) (Token, map[string]string, error) {
 // setUpTPM makes the token, waiting for the resource manager to answer.
 func setUpTPM(dir string, token Token, env map[string]string) error {
 	ptool := func(args ...string) error {
-		cmd := exec.Command(program("tpm2_ptool"), args...) //nolint:gosec // a test's own command
+		cmd := exec.Command(program("tpm2_ptool"), args...)
 		cmd.Env = os.Environ()
 		for name, value := range env {
 			cmd.Env = append(cmd.Env, name+"="+value)
@@ -199,11 +199,11 @@ func setUpTPM(dir string, token Token, env map[string]string) error {
 }
 
 func logOf(dir string) error {
-	f, err := os.Open(filepath.Join(dir, "log")) //nolint:gosec // a folder of ours
+	f, err := os.Open(filepath.Join(dir, "log"))
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
 	return errors.Join(err, errors.New("the daemons said: "+strings.TrimSpace(string(text))))
 }

@@ -61,7 +61,7 @@ func NeedFile(t testing.TB, what string, patterns ...string) string {
 // run runs a program to its end.
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program(name), args...).CombinedOutput() //nolint:gosec // a test's own command
+	out, err := exec.CommandContext(t.Context(), program(name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}

@@ -15,12 +15,13 @@ var errNoToken = p11.Error(p11.CKR_TOKEN_NOT_PRESENT)
 // Class sorts the modules' error codes.
 type Class string
 
-// The classes. Whatever has no class may go away by itself.
+// The classes. Whatever has none may go away by itself.
 const (
 	Absent      Class = "absent"      // the token is not plugged in
 	Locked      Class = "locked"      // a PIN or a login is needed, or it was wrong
 	Denied      Class = "denied"      // the token refuses
 	Unsupported Class = "unsupported" // the token cannot do it
+	Failed      Class = "failed"      // the token does not say why; it may go away
 	Unreadable  Class = "unreadable"  // the data to decrypt is not what the key made
 )
 
@@ -65,6 +66,10 @@ var classes = map[p11.Error]Class{
 	p11.CKR_KEY_TYPE_INCONSISTENT:   Unsupported,
 	p11.CKR_DOMAIN_PARAMS_INVALID:   Unsupported,
 	cKRCurveNotSupported:            Unsupported,
+
+	p11.CKR_GENERAL_ERROR:   Failed,
+	p11.CKR_FUNCTION_FAILED: Failed,
+	p11.CKR_DEVICE_ERROR:    Failed,
 
 	p11.CKR_ENCRYPTED_DATA_INVALID:   Unreadable,
 	p11.CKR_ENCRYPTED_DATA_LEN_RANGE: Unreadable,

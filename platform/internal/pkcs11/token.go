@@ -165,5 +165,5 @@ func (s *Session) Decrypts(spec KeySpec) bool {
 
 func (s *Session) supports(mechanism uint, bits int) bool {
 	i, err := s.c.GetMechanismInfo(s.Token.slot, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)})
-	return err == nil && i.MinKeySize <= uint(bits) && uint(bits) <= i.MaxKeySize //nolint:gosec // key sizes are small and positive
+	return err == nil && i.MinKeySize <= uint(bits) && uint(bits) <= i.MaxKeySize
 }
