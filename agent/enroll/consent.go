@@ -83,10 +83,9 @@ func (g *Engine) ask(ctx context.Context, e Enrollment) (change, error) {
 	defer cancel()
 	q := g.openPrompt(e, cancel)
 	verdict, err := s.Ask(ctx, q)
-	if decided, has := g.closePrompt(e.ID); has {
-		verdict, err = decided.Verdict, nil // the command line was quicker
-		if verdict != Approve {
-			return nil, refusal(verdict)
+	if decided, has := g.closePrompt(e.ID); has { // the command line was quicker
+		if decided.Verdict != Approve {
+			return nil, refusal(decided.Verdict)
 		}
 		return nil, nil
 	}

@@ -77,7 +77,7 @@ func TestCrashEverywhere(t *testing.T) {
 			a := assignment("uid:1", "a@example.com")
 			a.Consent = ConsentAsk
 			p := w.policy(a)
-			for life := 0; life < 2; life++ {
+			for life := range 2 {
 				if life == 1 {
 					w.crashAt = 0
 				}
