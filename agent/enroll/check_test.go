@@ -77,35 +77,40 @@ func TestCheckChainBelieves(t *testing.T) {
 	}
 }
 
-// TestCheckChainRefuses plants one fault per certificate (faults.md F12, and
-// those of the Baseline Requirements that concern a subscriber).
-func TestCheckChainRefuses(t *testing.T) {
-	san := func(values ...asn1.RawValue) []pkix.Extension {
-		der, err := asn1.Marshal(values)
+func san(t *testing.T, values ...asn1.RawValue) []pkix.Extension {
+	der, err := asn1.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []pkix.Extension{{Id: oidSAN, Value: der}}
+}
+
+func generalName(tag int, s string) asn1.RawValue {
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: []byte(s)}
+}
+
+func reserved(kind, generation int) asn1.ObjectIdentifier {
+	return asn1.ObjectIdentifier{2, 23, 140, 1, 5, kind, generation}
+}
+
+func (o *ordered) subject(oid asn1.ObjectIdentifier) {
+	o.tmpl.Subject.ExtraNames = append(o.tmpl.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid, Value: "x"})
+}
+
+func rsaKey(t *testing.T, bits int) func(*ordered) {
+	return func(o *ordered) {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []pkix.Extension{{Id: oidSAN, Value: der}}
+		o.rules.CSR, o.pub = newCSR(t, key), &key.PublicKey
+		o.tmpl.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
 	}
-	name := func(tag int, s string) asn1.RawValue {
-		return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: []byte(s)}
-	}
-	policy := func(kind, generation int) asn1.ObjectIdentifier {
-		return asn1.ObjectIdentifier{2, 23, 140, 1, 5, kind, generation}
-	}
-	subject := func(o *ordered, oid asn1.ObjectIdentifier) {
-		o.tmpl.Subject.ExtraNames = append(o.tmpl.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid, Value: "x"})
-	}
-	rsaKey := func(bits int) func(*ordered) {
-		return func(o *ordered) {
-			key, err := rsa.GenerateKey(rand.Reader, bits)
-			if err != nil {
-				t.Fatal(err)
-			}
-			o.rules.CSR, o.pub = newCSR(t, key), &key.PublicKey
-			o.tmpl.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
-		}
-	}
+}
+
+// TestCheckChainRefuses plants one fault per certificate (faults.md F12, and
+// those of the Baseline Requirements that concern a subscriber).
+func TestCheckChainRefuses(t *testing.T) {
 	for _, c := range []struct {
 		check, name string
 		change      func(*ordered)
@@ -123,7 +128,7 @@ func TestCheckChainRefuses(t *testing.T) {
 		{"names", "IP (Z3)", func(o *ordered) { o.tmpl.IPAddresses = []net.IP{net.IPv4(1, 2, 3, 4)} }},
 		{"names", "URI (Z3)", func(o *ordered) { o.tmpl.URIs = []*url.URL{{Scheme: "https", Host: "example.com"}} }},
 		{"names", "registeredID (Z3)", func(o *ordered) {
-			o.tmpl.ExtraExtensions = san(name(1, "a@example.com"), name(1, "b@example.com"), name(8, "\x2a\x03"))
+			o.tmpl.ExtraExtensions = san(t, generalName(1, "a@example.com"), generalName(1, "b@example.com"), generalName(8, "\x2a\x03"))
 		}},
 		{"usage", "a CA", func(o *ordered) { o.tmpl.IsCA = true }},
 		{"usage", "no keyUsage", func(o *ordered) { o.tmpl.KeyUsage = 0 }},
@@ -144,20 +149,20 @@ func TestCheckChainRefuses(t *testing.T) {
 		{"usage", "Strict with a second EKU", func(o *ordered) { o.tmpl.ExtKeyUsage = append(o.tmpl.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }},
 		{"usage", "Strict with an unknown EKU", func(o *ordered) { o.tmpl.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }},
 		{"usage", "nothing ordered", func(o *ordered) { o.rules.Sign, o.rules.Encrypt = false, false }},
-		{"policy", "Legacy mailbox", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{policy(1, 1)} }},
-		{"policy", "Legacy organization", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{policy(2, 1)} }},
-		{"policy", "Legacy sponsor", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{policy(3, 1)} }},
-		{"policy", "Legacy individual", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{policy(4, 1)} }},
-		{"policy", "two reserved", func(o *ordered) { o.tmpl.PolicyIdentifiers = append(o.tmpl.PolicyIdentifiers, policy(1, 2)) }},
+		{"policy", "Legacy mailbox", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{reserved(1, 1)} }},
+		{"policy", "Legacy organization", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{reserved(2, 1)} }},
+		{"policy", "Legacy sponsor", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{reserved(3, 1)} }},
+		{"policy", "Legacy individual", func(o *ordered) { o.tmpl.PolicyIdentifiers = []asn1.ObjectIdentifier{reserved(4, 1)} }},
+		{"policy", "two reserved", func(o *ordered) { o.tmpl.PolicyIdentifiers = append(o.tmpl.PolicyIdentifiers, reserved(1, 2)) }},
 		{"subject", "foreign emailAddress", func(o *ordered) {
 			o.tmpl.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: oidEmailAddress, Value: "c@example.com"}}
 		}},
 		{"subject", "foreign address as CN", func(o *ordered) { o.tmpl.Subject.CommonName = "c@example.com" }},
-		{"subject", "sponsor without organizationIdentifier (Z4)", func(o *ordered) { o.tmpl.PolicyIdentifiers[0] = policy(3, 3) }},
-		{"subject", "organization without organizationIdentifier (Z4)", func(o *ordered) { o.tmpl.PolicyIdentifiers[0] = policy(2, 2) }},
-		{"subject", "street in Strict (Z5)", func(o *ordered) { subject(o, oidStreet) }},
-		{"subject", "postal code in Strict (Z5)", func(o *ordered) { subject(o, oidPostalCode) }},
-		{"subject", "pseudonym beside a name (Z6)", func(o *ordered) { subject(o, oidPseudonym); subject(o, oidSurname) }},
+		{"subject", "sponsor without organizationIdentifier (Z4)", func(o *ordered) { o.tmpl.PolicyIdentifiers[0] = reserved(3, 3) }},
+		{"subject", "organization without organizationIdentifier (Z4)", func(o *ordered) { o.tmpl.PolicyIdentifiers[0] = reserved(2, 2) }},
+		{"subject", "street in Strict (Z5)", func(o *ordered) { o.subject(oidStreet) }},
+		{"subject", "postal code in Strict (Z5)", func(o *ordered) { o.subject(oidPostalCode) }},
+		{"subject", "pseudonym beside a name (Z6)", func(o *ordered) { o.subject(oidPseudonym); o.subject(oidSurname) }},
 		{"serial", "short (Z2)", func(o *ordered) { o.tmpl.SerialNumber = big.NewInt(5) }},
 		{"life", "longer than ordered", func(o *ordered) { o.tmpl.NotAfter = o.tmpl.NotBefore.Add(367 * day) }},
 		{"life", "over 825 days (Z1)", func(o *ordered) {
@@ -184,8 +189,8 @@ func TestCheckChainRefuses(t *testing.T) {
 		{"path", "critical extension nobody knows", func(o *ordered) {
 			o.tmpl.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
 		}},
-		{"strength", "RSA below 2048 (Z8)", rsaKey(1024)},
-		{"strength", "RSA bits not divisible by 8 (Z7)", rsaKey(2049)},
+		{"strength", "RSA below 2048 (Z8)", rsaKey(t, 1024)},
+		{"strength", "RSA bits not divisible by 8 (Z7)", rsaKey(t, 2049)},
 		{"strength", "curve P-224 (Z9)", func(o *ordered) {
 			key, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 			o.rules.CSR, o.pub = newCSR(t, key), &key.PublicKey

@@ -30,7 +30,7 @@ func TestPromptBlocksNobody(t *testing.T) {
 		u.ask = patient
 		w.person("uid:2")
 		g, stop := w.run(w.policy(asking("uid:1", "a@example.com"), asking("uid:2", "b@example.com")))
-		settle(10 * time.Minute)
+		w.settle(10 * time.Minute)
 		if got := only(t, g, Active); got.Assignment.User != "uid:2" {
 			t.Errorf("%+v", got)
 		}
@@ -43,7 +43,7 @@ func TestPromptBlocksNobody(t *testing.T) {
 		if ids, err := g.Decide("uid:1", "a@EXAMPLE.com", Approve); err != nil || len(ids) != 1 {
 			t.Errorf("%v, %v", ids, err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		if u.asked != 1 {
 			t.Errorf("asked %d times", u.asked)
@@ -63,7 +63,7 @@ func TestDecline(t *testing.T) {
 		g.Audit = func(e Event) { codes = append(codes, e.Code) }
 		p := w.policy(asking("uid:1", "a@example.com"))
 		stop := w.runEngine(g, p)
-		settle(30 * day)
+		w.settle(30 * day)
 		e := only(t, g, Wanted)
 		if u.asked != 1 || e.Problem == nil || e.Problem.Code != CodeConsentDeclined || e.Problem.Kind != Waiting {
 			t.Errorf("asked %d times, %+v", u.asked, e.Problem)
@@ -73,14 +73,14 @@ func TestDecline(t *testing.T) {
 		g.Audit = func(e Event) { codes = append(codes, e.Code) }
 		stop = w.runEngine(g, p)
 		g.Attach("uid:1")
-		settle(day)
+		w.settle(day)
 		if u.asked != 1 {
 			t.Errorf("asked %d times", u.asked)
 		}
 		if _, err := g.Decide("", string(e.ID), Approve); err != nil {
 			t.Error(err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		want := []EventCode{EventWanted, EventDeclined, EventConsent, EventKey, EventSubmitted, EventIssued, EventInstalled, EventProved}
 		if !slices.Equal(codes, want) {
@@ -108,12 +108,12 @@ func TestLater(t *testing.T) {
 		a := asking("uid:1", "a@example.com")
 		a.MaxPostponements = 2
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if e := only(t, g, Wanted); e.Problem == nil || e.Problem.Code != CodeConsentPostponed {
 			t.Errorf("%+v", e.Problem)
 		}
 		g.Attach("uid:1") // a login does not cut the pause short
-		settle(2 * day)
+		w.settle(2 * day)
 		if !slices.Equal(left, []int{2, 1, 0}) {
 			t.Errorf("postponements left: %v", left)
 		}
@@ -134,7 +134,7 @@ func TestDecideLaterTooOften(t *testing.T) {
 		a := asking("uid:1", "a@example.com")
 		a.MaxPostponements = -1
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if _, err := g.Decide("uid:1", "", Later); err == nil {
 			t.Error("put off although policy says never")
 		}
@@ -155,9 +155,9 @@ func TestAskedOnce(t *testing.T) {
 		a := asking("uid:1", "a@example.com")
 		a.Stores = []string{"nss:*"}
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		_, _ = g.Renew(Filter{}, ReasonAdministrator)
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(2)
 		if u.asked != 1 {
 			t.Errorf("asked %d times", u.asked)
@@ -169,39 +169,71 @@ func TestAskedOnce(t *testing.T) {
 	})
 }
 
+// TestDeclinedForAll: a no to one mailbox is a no for each store, also one that
+// is there only later; so is the yes that takes it back, named by one of them.
+func TestDeclinedForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := w.person("uid:1")
+		work := StoreFound{Name: "nss:work", Protection: "software", Algorithms: []string{"p-256"}}
+		u.stores = append(u.stores, work)
+		u.ask = func(context.Context, Question) (Verdict, error) { return Decline, nil }
+		a := asking("uid:1", "a@example.com")
+		a.Stores = []string{"nss:*"}
+		g, stop := w.run(w.policy(a))
+		w.settle(time.Minute)
+		work.Name = "nss:later"
+		w.lock(func() { u.stores = append(slices.Clone(u.stores), work) })
+		g.Attach("uid:1")
+		w.settle(day)
+		if n := len(w.record); n != 3 || u.asked != 1 {
+			t.Errorf("%d enrollments, asked %d times", n, u.asked)
+		}
+		ids, err := g.Decide("uid:1", string(g.Enrollments()[1].ID), Approve)
+		if err != nil || len(ids) != 3 {
+			t.Errorf("approved %v, %v", ids, err)
+		}
+		w.settle(time.Minute)
+		w.check(1)
+		stop()
+	})
+}
+
 // TestPolicyMoves: consent that policy no longer asks for is taken over by who
 // was not asked yet, and what policy takes away is not pursued.
 func TestPolicyMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.person("uid:1").ask = patient
-		g, stop := w.run(w.policy(asking("uid:1", "a@example.com")))
-		settle(time.Minute)
+		g, _ := w.engine()
+		g.Timing = Timing{Look: 30 * time.Minute}
+		stop := w.runEngine(g, w.policy(asking("uid:1", "a@example.com")))
+		w.settle(time.Minute)
 		if err := g.Apply(w.policy()); err != nil {
 			t.Error(err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if e := only(t, g, Over); !e.Unwanted {
 			t.Errorf("%+v", e)
 		}
 		if err := g.Apply(w.policy(asking("uid:1", "a@example.com"))); err != nil {
 			t.Error(err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		only(t, g, Wanted)
 		if err := g.Apply(w.policy(assignment("uid:1", "a@example.com"))); err != nil {
 			t.Error(err)
 		}
 		_, _ = g.Decide("uid:1", "", Later) // closes the prompt, whoever waits for it
-		settle(2 * time.Hour)
+		w.settle(2 * time.Hour)
 		active := only(t, g, Active)
 		_ = g.Apply(w.policy())
-		settle(400 * day)
+		w.settle(400 * day)
 		if e := only(t, g, Active); !e.Unwanted || len(w.issued) != 1 {
 			t.Errorf("renewed what nobody wants: %+v", e)
 		}
 		_ = g.Apply(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Hour)
+		w.settle(time.Hour)
 		if e := only(t, g, Active); e.Replaces != active.ID || e.Reason != ReasonRenewalDue {
 			t.Errorf("%s %s %s", e.ID, e.Replaces, e.Reason)
 		}
@@ -216,11 +248,11 @@ func TestProfileRenamed(t *testing.T) {
 		w.person("uid:1")
 		a := assignment("uid:1", "a@example.com")
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		old := only(t, g, Active)
 		a.Profile.Name = "employee-2"
 		_ = g.Apply(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if e := only(t, g, Active); e.Replaces != old.ID || e.Reason != ReasonProfileChanged {
 			t.Errorf("%+v", e)
 		}
@@ -235,10 +267,10 @@ func TestSameKeyRotation(t *testing.T) {
 		a := assignment("uid:1", "a@example.com")
 		a.Rotation = SameKey
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		first := only(t, g, Active)
 		_, _ = g.Renew(Filter{}, ReasonAdministrator)
-		settle(day)
+		w.settle(day)
 		second := only(t, g, Active)
 		if len(u.keys["nss:default"]) != 1 || second.KeyName() != first.ID || second.ID == first.ID {
 			t.Errorf("%d keys, %s of %s", len(u.keys["nss:default"]), second.KeyName(), second.ID)
@@ -246,7 +278,7 @@ func TestSameKeyRotation(t *testing.T) {
 		if err := g.Revoked(second.ID, "keyCompromise", time.Now()); err != nil {
 			t.Error(err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if third := only(t, g, Active); third.Reason != ReasonRevoked || third.KeyName() != third.ID {
 			t.Errorf("a revoked key serves again: %+v", third)
 		}
@@ -263,33 +295,33 @@ func TestRefusal(t *testing.T) {
 		w.refused = 1 << 30
 		a := asking("uid:1", "a@example.com")
 		g, stop := w.run(w.policy(a))
-		settle(6 * day)
+		w.settle(6 * day)
 		if e := only(t, g, Over); e.Problem == nil || e.Problem.Code != CodeRequestRefused || len(w.requests) != 1 {
 			t.Errorf("%d requests, %+v", len(w.requests), e)
 		}
 		if !slices.Equal(u.notices, []NoticeCode{NoticeRefused}) {
 			t.Errorf("told %v", u.notices)
 		}
-		settle(2 * day)
+		w.settle(2 * day)
 		if n := len(w.requests); n != 2 {
 			t.Errorf("%d requests after the pause", n)
 		}
 		if _, err := g.Renew(Filter{User: "uid:1"}, ReasonPerson); err != nil {
 			t.Error(err)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if n := len(w.requests); n != 3 {
 			t.Errorf("%d requests after somebody asked", n)
 		}
 		a.DisplayName = "Alice"
 		_ = g.Apply(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if n := len(w.requests); n != 4 {
 			t.Errorf("%d requests after policy changed", n)
 		}
 		for range 20 {
 			_, _ = g.Renew(Filter{User: "uid:1"}, ReasonPerson)
-			settle(time.Minute)
+			w.settle(time.Minute)
 		}
 		if n := len(w.requests); n > 3+6 {
 			t.Errorf("%d requests by somebody who asks and asks", n)
@@ -308,12 +340,12 @@ func TestRecordFails(t *testing.T) {
 		w := newWorld(t)
 		u := w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.lock(func() { w.saveErr = errors.New("no space left on device") })
 		if _, err := g.Renew(Filter{}, ReasonAdministrator); AsError(err).Code != CodeRecordFailed {
 			t.Errorf("%v", err)
 		}
-		settle(day)
+		w.settle(day)
 		if len(u.keys["nss:default"]) != 1 {
 			t.Errorf("%d keys", len(u.keys["nss:default"]))
 		}
@@ -322,7 +354,7 @@ func TestRecordFails(t *testing.T) {
 		}
 		w.lock(func() { w.saveErr = nil })
 		_, _ = g.Renew(Filter{}, ReasonAdministrator)
-		settle(2 * day)
+		w.settle(2 * day)
 		w.check(2)
 		if e := only(t, g, Active); e.Problem != nil {
 			t.Errorf("%+v", e.Problem)

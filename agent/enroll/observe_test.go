@@ -11,8 +11,10 @@ import (
 	"time"
 )
 
-// settle lets the engine work for a while.
-func settle(d time.Duration) {
+// settle lets the engine work for a while; what the test read before, it has
+// read before the engine goes on.
+func (w *world) settle(d time.Duration) {
+	w.lock(func() {})
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -52,7 +54,7 @@ func TestKeyRemoved(t *testing.T) {
 		w := newWorld(t)
 		u := w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		first := only(t, g, Active)
 		stores := u.stores
 		w.lock(func() {
@@ -61,13 +63,13 @@ func TestKeyRemoved(t *testing.T) {
 			u.failures = []*Error{{Kind: Waiting, Code: CodeStoreLocked}}
 		})
 		g.Attach("uid:1")
-		settle(day)
+		w.settle(day)
 		if n := len(g.Enrollments()); n != 1 {
 			t.Fatalf("%d enrollments while the store is locked", n)
 		}
 		w.lock(func() { u.stores, u.failures = stores, nil })
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		second := only(t, g, Active)
 		if second.Reason != ReasonRemoved || second.Replaces != first.ID {
 			t.Errorf("%+v", second)
@@ -78,7 +80,7 @@ func TestKeyRemoved(t *testing.T) {
 		for range 48 { // a store that loses every key
 			w.lock(func() { u.keys["nss:default"] = nil })
 			g.Attach("uid:1")
-			settle(time.Hour)
+			w.settle(time.Hour)
 		}
 		if n := len(w.issued); n != 2 {
 			t.Errorf("%d certificates", n)
@@ -99,11 +101,11 @@ func TestKeyRemovedOnTheWay(t *testing.T) {
 		w.pendings = 1 << 30
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
 		for range 5 {
-			settle(time.Hour)
+			w.settle(time.Hour)
 			w.lock(func() { u.keys["nss:default"] = nil })
 			g.Attach("uid:1")
 		}
-		settle(time.Hour)
+		w.settle(time.Hour)
 		if n := len(w.csrs); n != 2 {
 			t.Errorf("%d requests for certificates", n)
 		}
@@ -117,11 +119,11 @@ func TestOtherKeyUnderOurName(t *testing.T) {
 		w := newWorld(t)
 		u := w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		first := only(t, g, Active)
 		w.lock(func() { u.keys["nss:default"][first.ID].private = newKey(t) })
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if got := only(t, g, Active); got.Reason != ReasonRemoved {
 			t.Errorf("%+v", got)
 		}
@@ -134,14 +136,14 @@ func TestCertificatePutBack(t *testing.T) {
 		w := newWorld(t)
 		u := w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		_, _ = g.Renew(Filter{}, ReasonAdministrator)
-		settle(time.Minute)
+		w.settle(time.Minute)
 		for _, k := range u.keys["nss:default"] {
 			w.lock(func() { k.chain = nil })
 		}
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(2) // demands a chain beside every key, so also beside the kept one
 		stop()
 	})
@@ -157,7 +159,7 @@ func TestOrphans(t *testing.T) {
 		pending := w.plant(t, u, "smime-2", "", time.Time{})
 		w.person("uid:2") // has the mailbox that smime-2 was submitted for
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(10 * day)
+		w.settle(10 * day)
 		if u.discards > 0 || len(u.keys["nss:default"]) != 3 || !g.NeedsKnown() {
 			t.Fatalf("%d keys, %d discarded, needs known %v", len(u.keys["nss:default"]), u.discards, g.NeedsKnown())
 		}
@@ -171,7 +173,7 @@ func TestOrphans(t *testing.T) {
 		if err := g.Restore(known); err != nil {
 			t.Fatal(err)
 		}
-		settle(2 * time.Hour)
+		w.settle(2 * time.Hour)
 		if u.discards != 1 || u.keys["nss:default"]["smime-1"] != nil || u.keys["nss:default"]["smime-2"] == nil || g.NeedsKnown() {
 			t.Errorf("%d discarded, keys %v", u.discards, u.keys)
 		}
@@ -213,14 +215,14 @@ func TestAdoption(t *testing.T) {
 		g, _ := w.engine()
 		g.Rebuilding = true
 		stop := w.runEngine(g, w.policy(a))
-		settle(time.Hour)
+		w.settle(time.Hour)
 		if len(w.record) != 0 {
 			t.Fatalf("while rebuilding: %+v", w.record)
 		}
 		if err := g.Restore(nil); err != nil {
 			t.Fatal(err)
 		}
-		settle(2 * time.Hour)
+		w.settle(2 * time.Hour)
 		states := map[ID]State{}
 		for _, e := range g.Enrollments() {
 			states[e.ID] = e.State
@@ -245,10 +247,10 @@ func TestRestore(t *testing.T) {
 		u := w.person("uid:1")
 		p := w.policy(assignment("uid:1", "a@example.com"))
 		g, stop := w.run(p)
-		settle(time.Minute)
+		w.settle(time.Minute)
 		for range 2 {
 			_, _ = g.Renew(Filter{}, ReasonAdministrator)
-			settle(time.Minute)
+			w.settle(time.Minute)
 		}
 		was := only(t, g, Active)
 		stop()
@@ -263,14 +265,14 @@ func TestRestore(t *testing.T) {
 		g, _ = w.engine()
 		g.Rebuilding = true
 		stop = w.runEngine(g, p)
-		settle(day)
+		w.settle(day)
 		if !g.NeedsKnown() || len(w.record) != 0 || u.discards != 0 {
 			t.Errorf("before central's list: %+v", w.record)
 		}
 		if err := g.Restore(known); err != nil {
 			t.Fatal(err)
 		}
-		settle(day)
+		w.settle(day)
 		if got := only(t, g, Active); got.ID != was.ID {
 			t.Errorf("%s instead of %s", got.ID, was.ID)
 		}
@@ -290,23 +292,23 @@ func TestLockedStore(t *testing.T) {
 		u := w.person("uid:1")
 		u.locked = true
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(day)
+		w.settle(day)
 		e := only(t, g, Consented)
 		if e.Problem == nil || e.Problem.Code != CodeStoreLocked || e.Attempts != 0 {
 			t.Errorf("%+v", e.Problem)
 		}
 		w.lock(func() { u.locked = false })
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		// Locked later: the credential stays in use, with the problem beside it.
 		w.lock(func() { u.locked = true })
-		settle(2 * day)
+		w.settle(2 * day)
 		if e := only(t, g, Active); e.Problem == nil || e.Problem.Code != CodeStoreLocked {
 			t.Errorf("%+v", e.Problem)
 		}
 		w.lock(func() { u.locked = false })
-		settle(day)
+		w.settle(day)
 		if e := only(t, g, Active); e.Problem != nil {
 			t.Errorf("%+v", e.Problem)
 		}
@@ -320,13 +322,13 @@ func TestAbsentUser(t *testing.T) {
 		u := w.person("uid:1")
 		u.present = false
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Hour)
+		w.settle(time.Hour)
 		if e := only(t, g, Wanted); e.Problem == nil || e.Problem.Code != CodeUserAbsent {
 			t.Errorf("%+v", e)
 		}
 		w.lock(func() { u.present = true })
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		if len(w.record) != 1 {
 			t.Errorf("%d enrollments", len(w.record))
@@ -346,13 +348,13 @@ func TestStorePatterns(t *testing.T) {
 		a := assignment("uid:1", "a@example.com")
 		a.Stores, a.Consent = []string{"nss:*"}, ConsentAsk
 		g, stop := w.run(w.policy(a))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		w.lock(func() {
 			u.stores = append(slices.Clone(u.stores), StoreFound{Name: "nss:new", Protection: "software", Algorithms: algorithms})
 		})
 		g.Attach("uid:1")
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.check(1)
 		if len(w.record) != 3 || u.asked != 1 {
 			t.Errorf("%d enrollments, asked %d times", len(w.record), u.asked)
@@ -368,14 +370,14 @@ func TestKeptKeyFails(t *testing.T) {
 		w := newWorld(t)
 		w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(time.Minute)
+		w.settle(time.Minute)
 		_, _ = g.Renew(Filter{}, ReasonAdministrator)
-		settle(time.Minute)
+		w.settle(time.Minute)
 		w.lock(func() { w.proofFail = "It does not decrypt." })
 		if ids := g.ProveNow(Filter{}); len(ids) != 2 {
 			t.Errorf("to prove: %v", ids)
 		}
-		settle(time.Minute)
+		w.settle(time.Minute)
 		if e := only(t, g, Kept); e.Problem == nil || e.Problem.Code != CodeOldKeyUnusable {
 			t.Errorf("%+v", e.Problem)
 		}
@@ -383,7 +385,7 @@ func TestKeptKeyFails(t *testing.T) {
 			t.Errorf("%+v", e.Problem)
 		}
 		w.lock(func() { w.proofFail = "" })
-		settle(2 * day)
+		w.settle(2 * day)
 		if a, k := only(t, g, Active), only(t, g, Kept); a.Problem != nil || k.Problem != nil {
 			t.Errorf("%+v, %+v", a.Problem, k.Problem)
 		}
@@ -398,12 +400,12 @@ func TestNotProvedNotActive(t *testing.T) {
 		w.person("uid:1")
 		w.proofFail = "It does not sign."
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		settle(10 * day)
+		w.settle(10 * day)
 		if e := only(t, g, Installed); e.Problem == nil || e.Problem.Code != CodeProofFailed || e.Proof.OK() {
 			t.Errorf("%+v", e)
 		}
 		w.lock(func() { w.proofFail = "" })
-		settle(time.Hour)
+		w.settle(time.Hour)
 		w.check(1)
 		stop()
 	})
@@ -422,12 +424,12 @@ func TestBadCertificates(t *testing.T) {
 				w := newWorld(t)
 				u := w.person("uid:1")
 				g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-				settle(time.Minute)
+				w.settle(time.Minute)
 				good := only(t, g, Active)
 				w.lock(func() { w.mangle = mangle })
 				before := len(w.requests)
 				_, _ = g.Renew(Filter{}, ReasonAdministrator)
-				settle(10 * day)
+				w.settle(10 * day)
 				if got := only(t, g, Active); got.ID != good.ID {
 					t.Errorf("%+v", got)
 				}

@@ -175,7 +175,7 @@ func (g *Engine) planSlot(w place, all map[slot]*occupants, wanted []place, aske
 	}
 	e := Enrollment{Assignment: w.a, Store: w.slot.store, State: Wanted, Reason: reason, Created: now, Changed: now}
 	g.follow(&e, o, wanted)
-	e.Consent = firstConsent(e, g.approvedBefore(e), now)
+	e.Consent = g.firstConsent(e)
 	return g.begin(e, w)
 }
 

@@ -23,11 +23,11 @@ func TestTenYears(t *testing.T) {
 		u := w.person("uid:1")
 		w.person("uid:2")
 		g, _ := w.engine()
-		g.Timing = Timing{Look: time.Hour}
+		g.Timing = Timing{Look: 2 * time.Hour, InventoryInterval: day}
 		audited := map[EventCode]int{}
 		g.Audit = func(e Event) { audited[e.Code]++ }
 		stop := w.runEngine(g, w.policy(assignment("uid:1", "a@example.com"), assignment("uid:2", "b@example.com")))
-		time.Sleep(2 * time.Hour)
+		w.settle(2 * time.Hour)
 		months, years := 120, 10
 		if testing.Short() {
 			months, years = 24, 2
@@ -40,12 +40,12 @@ func TestTenYears(t *testing.T) {
 			}
 			u.present = rand.IntN(6) > 0
 			w.mu.Unlock()
-			time.Sleep(14 * day)
+			w.settle(14 * day)
 			w.mu.Lock()
 			w.authErr, u.present = nil, true
 			w.mu.Unlock()
 			g.Attach("uid:1")
-			settle(16*day + 10*time.Hour)
+			w.settle(16*day + 10*time.Hour)
 			for _, e := range g.Enrollments() {
 				if e.State == Active && (time.Now().After(e.NotAfter) || e.Problem != nil) {
 					t.Errorf("%s: ended %s, %+v", time.Now(), e.NotAfter, e.Problem)
@@ -88,7 +88,7 @@ func TestOutage(t *testing.T) {
 			as = append(as, assignment(name, name+"@example.com"))
 		}
 		g, stop := w.run(w.policy(as...))
-		time.Sleep(30 * day)
+		w.settle(30 * day)
 		w.mu.Lock()
 		asked := len(w.requests)
 		w.authErr = nil
@@ -100,7 +100,7 @@ func TestOutage(t *testing.T) {
 			t.Errorf("only %d requests in 30 days: I5 would not hold", asked)
 		}
 		g.Wake()
-		time.Sleep(g.Timing.OutageCap + g.Timing.BackoffCap)
+		w.settle(g.Timing.OutageCap + g.Timing.BackoffCap)
 		synctest.Wait()
 		w.check(1)
 		stop()
@@ -119,7 +119,7 @@ func TestFloor(t *testing.T) {
 		g.Limits = Limits{RequestsPerDay: 100}
 		stop := w.runEngine(g, w.policy(assignment("uid:1", "a@example.com")))
 		for range 60 * 60 {
-			settle(time.Second)
+			w.settle(time.Second)
 			g.Attach("uid:1")
 			g.Wake()
 			_, _ = g.Renew(Filter{}, ReasonPerson)
@@ -138,7 +138,7 @@ func TestFloor(t *testing.T) {
 		if len(w.record) != 1 {
 			t.Errorf("%d enrollments", len(w.record))
 		}
-		settle(23 * time.Hour)
+		w.settle(23 * time.Hour)
 		if n := len(w.requests); n > 101 {
 			t.Errorf("%d requests in a day", n)
 		}
@@ -156,7 +156,7 @@ func TestLostReplies(t *testing.T) {
 		lossy := &lossyAuthority{Authority: p}
 		g := &Engine{Ledger: p, Sessions: p, Authority: lossy, Now: w.now}
 		stop := w.runEngine(g, w.policy(assignment("uid:1", "a@example.com")))
-		time.Sleep(12 * time.Hour)
+		w.settle(12 * time.Hour)
 		synctest.Wait()
 		w.check(1)
 		if lossy.calls < 4 {
@@ -177,10 +177,10 @@ func TestClock(t *testing.T) {
 				w := newWorld(t)
 				w.person("uid:1")
 				g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-				settle(time.Hour)
+				w.settle(time.Hour)
 				before, _, _ := w.counts()
 				w.offset.Store(int64(jump))
-				settle(2 * day)
+				w.settle(2 * day)
 				w.offset.Store(0)
 				asked, _, _ := w.counts()
 				asked -= before
@@ -189,7 +189,7 @@ func TestClock(t *testing.T) {
 				if jump.Abs() <= 30*day && asked > 0 || asked > 2*2 {
 					t.Errorf("%d requests", asked)
 				}
-				settle(2 * day)
+				w.settle(2 * day)
 				if got := only(t, g, Active); got.Problem != nil || time.Now().After(got.NotAfter) {
 					t.Errorf("%+v", got)
 				}
@@ -197,7 +197,7 @@ func TestClock(t *testing.T) {
 				if n > 2 {
 					t.Errorf("%d certificates", n)
 				}
-				settle(2 * day)
+				w.settle(2 * day)
 				if _, _, later := w.counts(); later == proofs {
 					t.Error("no proof since the clock is right again")
 				}
@@ -214,12 +214,12 @@ func TestSleep(t *testing.T) {
 		w := newWorld(t)
 		w.person("uid:1")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
-		time.Sleep(time.Hour)
+		w.settle(time.Hour)
 		first := only(t, g, Active)
 		ahead := time.Until(first.RenewAt) + time.Hour
 		w.lock(func() { w.caOffset = ahead })
 		w.offset.Store(int64(ahead))
-		time.Sleep(15 * time.Minute)
+		w.settle(15 * time.Minute)
 		synctest.Wait()
 		if got := only(t, g, Active); got.Reason != ReasonRenewalDue || got.Replaces != first.ID {
 			t.Errorf("%+v", got)
@@ -237,9 +237,9 @@ func TestIdle(t *testing.T) {
 		var looks atomic.Int64
 		g.Now = func() time.Time { looks.Add(1); return w.now() }
 		stop := w.runEngine(g, w.policy(assignment("uid:1", "a@example.com")))
-		time.Sleep(time.Hour)
+		w.settle(time.Hour)
 		looks.Store(0)
-		time.Sleep(time.Hour)
+		w.settle(time.Hour)
 		if n := looks.Load(); n > 150 { // a look takes the time once or twice
 			t.Errorf("the clock was read %d times in an hour", n)
 		}
