@@ -76,7 +76,7 @@ func CheckChain(chain [][]byte, r ChainRules) (*x509.Certificate, error) {
 	}
 	leaf := certs[0]
 	checks := []func(*x509.Certificate, ChainRules) *ChainError{
-		checkKey, checkNames, checkUsage, checkPolicies, checkSubject, checkSerial, checkLife, checkTime,
+		checkKey, checkNames, checkUsage, checkPolicies, checkSubject, checkSerial, checkLife, checkSignature, checkTime,
 	}
 	for _, check := range checks {
 		if e := check(leaf, r); e != nil {
@@ -256,13 +256,21 @@ func checkSignatures(path []*x509.Certificate) *ChainError {
 		}
 	}
 	for _, c := range path[:len(path)-1] {
-		switch c.SignatureAlgorithm {
-		case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
-			x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
-			x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
-		default:
-			return fails("strength", "signed with %s", c.SignatureAlgorithm)
+		if e := checkSignature(c, ChainRules{}); e != nil {
+			return e
 		}
 	}
 	return nil
+}
+
+// checkSignature: BR §7.1.3.2; no SHA-1, no MD5, nothing unknown.
+func checkSignature(c *x509.Certificate, _ ChainRules) *ChainError {
+	switch c.SignatureAlgorithm {
+	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+		x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
+		return nil
+	default:
+		return fails("strength", "signed with %s", c.SignatureAlgorithm)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -32,23 +33,21 @@ func (e Enrollment) consentFree() bool {
 // firstConsent is what is known of the person's will when an enrollment begins.
 // An employee meets the agent once: a renewal, and whoever asks himself, is not
 // asked again.
-func firstConsent(e Enrollment, approvedBefore bool, now time.Time) Consent {
-	free := e.Replaces != "" || approvedBefore || e.Reason == ReasonPerson
-	if !free {
-		return Consent{}
+// What he said of the same mailbox counts for a second store too. Callers hold mu.
+func (g *Engine) firstConsent(e Enrollment) Consent {
+	if e.Replaces != "" || e.Reason == ReasonPerson {
+		return Consent{NotNeeded: true, At: g.now()}
 	}
-	return Consent{NotNeeded: true, At: now}
-}
-
-// approvedBefore: the person once said yes for this mailbox. Callers hold mu.
-func (g *Engine) approvedBefore(e Enrollment) bool {
 	for _, n := range g.order {
-		if n.e.Consent.Verdict == Approve && n.e.Assignment.User == e.Assignment.User &&
-			foldMailbox(n.e.Mailbox()) == foldMailbox(e.Mailbox()) {
-			return true
+		switch {
+		case n.e.Assignment.User != e.Assignment.User || foldMailbox(n.e.Mailbox()) != foldMailbox(e.Mailbox()):
+		case n.e.Consent.Verdict == Approve:
+			return Consent{NotNeeded: true, At: g.now()}
+		case n.e.Consent.Verdict != "" && sameQuestion(n.e, e):
+			return n.e.Consent
 		}
 	}
-	return false
+	return Consent{}
 }
 
 // askConsent asks the person, unless policy says otherwise or he has spoken.
@@ -83,10 +82,9 @@ func (g *Engine) ask(ctx context.Context, e Enrollment) (change, error) {
 	defer cancel()
 	q := g.openPrompt(e, cancel)
 	verdict, err := s.Ask(ctx, q)
-	if decided, has := g.closePrompt(e.ID); has {
-		verdict, err = decided.Verdict, nil // the command line was quicker
-		if verdict != Approve {
-			return nil, refusal(verdict)
+	if decided, has := g.closePrompt(e.ID); has { // the command line was quicker
+		if decided.Verdict != Approve {
+			return nil, refusal(decided.Verdict)
 		}
 		return nil, nil
 	}
@@ -206,10 +204,7 @@ func (g *Engine) Decide(user, target string, v Verdict) ([]ID, error) {
 	g.mu.Lock()
 	defer g.unlock()
 	var done []ID
-	for _, n := range g.order {
-		if !(Filter{User: user, Target: target}).fits(n.e) || !g.mustAsk(n.e) {
-			continue
-		}
+	for _, n := range g.meant(Filter{User: user, Target: target}) {
 		if v == Later && n.e.postponementsLeft() == 0 {
 			return done, &Error{Kind: Final, Code: CodeConsentPending,
 				Hint: "This question cannot be put off again. Approve or decline it."}
@@ -223,6 +218,23 @@ func (g *Engine) Decide(user, target string, v Verdict) ([]ID, error) {
 		return nil, ErrNoneFits
 	}
 	return done, nil
+}
+
+// meant are the enrollments that wait for a verdict, fit, or are covered by the
+// same question as one that does. Callers hold mu.
+func (g *Engine) meant(f Filter) []*entry {
+	var fit, all []*entry
+	for _, n := range g.order {
+		if g.mustAsk(n.e) && f.fits(n.e) {
+			fit = append(fit, n)
+		}
+	}
+	for _, n := range g.order {
+		if slices.ContainsFunc(fit, func(m *entry) bool { return m == n || sameQuestion(m.e, n.e) }) {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // decide puts a verdict on record and closes an open prompt. Callers hold mu.

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,10 +25,12 @@ var errCrashed = errors.New("the process is gone")
 type world struct {
 	t      testing.TB
 	mu     sync.Mutex
-	offset time.Duration // of the clock against the bubble's
-	ca     *ca
-	record map[ID]Enrollment
-	users  map[string]*person
+	offset atomic.Int64 // of the clock against the bubble's
+	// caOffset is that of the authority's clock.
+	caOffset time.Duration
+	ca       *ca
+	record   map[ID]Enrollment
+	users    map[string]*person
 	// the authority's books
 	issued   map[ID][]*x509.Certificate
 	csrs     map[ID][]byte
@@ -82,7 +85,7 @@ func (w *world) person(name string) *person {
 	return p
 }
 
-func (w *world) now() time.Time { return time.Now().Add(w.offset) }
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
 
 // process is one life of the agent: after a crash nothing of it has an effect.
 type process struct {
@@ -306,7 +309,7 @@ func (p *process) Collect(_ context.Context, ref string) (c Collection, err erro
 			return nil
 		}
 		if len(p.issued[s.ID]) == 0 {
-			p.issued[s.ID] = append(p.issued[s.ID], p.ca.issue(p.t, s.CSR, s.Mailboxes, time.Now(), p.life, p.mangle))
+			p.issued[s.ID] = append(p.issued[s.ID], p.ca.issue(p.t, s.CSR, s.Mailboxes, time.Now().Add(p.caOffset), p.life, p.mangle))
 		}
 		c.Chain = [][]byte{p.issued[s.ID][0].Raw, p.ca.issuing.Raw}
 		return nil
@@ -357,6 +360,18 @@ func selfSigned(t testing.TB, tmpl *x509.Certificate) (*ecdsa.PrivateKey, *x509.
 
 func sign(t testing.TB, tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
+	tmpl.Policies = nil // what CreateCertificate writes; PolicyIdentifiers it only reads
+	for _, id := range tmpl.PolicyIdentifiers {
+		arcs := make([]uint64, 0, len(id))
+		for _, a := range id {
+			arcs = append(arcs, uint64(a))
+		}
+		oid, err := x509.OIDFromInts(arcs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tmpl.Policies = append(tmpl.Policies, oid)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, key)
 	if err != nil {
 		t.Fatal(err)
@@ -444,4 +459,43 @@ func (w *world) summary() string {
 		s += fmt.Sprintf("%s %s %s %s %+v\n", e.ID, e.Store, e.State, e.Reason, e.Problem)
 	}
 	return s
+}
+
+// lossyAuthority loses every second reply.
+type lossyAuthority struct {
+	Authority
+	calls int
+}
+
+func (l *lossyAuthority) lost() error {
+	if l.calls++; l.calls%2 == 1 {
+		return &Error{Kind: Transient, Code: CodeControlUnreachable, Err: errors.New("connection reset")}
+	}
+	return nil
+}
+
+func (l *lossyAuthority) Submit(ctx context.Context, s Submission) (Receipt, error) {
+	r, err := l.Authority.Submit(ctx, s)
+	if lost := l.lost(); lost != nil {
+		return Receipt{}, lost
+	}
+	return r, err
+}
+
+func (l *lossyAuthority) Collect(ctx context.Context, ref string) (Collection, error) {
+	c, err := l.Authority.Collect(ctx, ref)
+	if lost := l.lost(); lost != nil {
+		return Collection{}, lost
+	}
+	return c, err
+}
+
+// counts are requests, certificates and proofs so far.
+func (w *world) counts() (requests, certificates, proofs int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, u := range w.users {
+		proofs += u.proofs
+	}
+	return len(w.requests), len(w.issued), proofs
 }

@@ -72,15 +72,19 @@ type Engine struct {
 // entry is an enrollment with what is known of it in memory only. Its Enrollment
 // is replaced as a whole and never changed through its pointers.
 type entry struct {
-	e        Enrollment
-	busy     bool
-	asking   context.CancelFunc // set while a prompt is open
-	decided  bool               // a verdict came from elsewhere while it was open
-	woken    bool
-	tried    time.Time
-	triedIn  State
-	missing  bool // the key is not in its readable store
-	bare     bool // the key is there without its certificate
+	e       Enrollment
+	busy    bool
+	asking  context.CancelFunc // set while a prompt is open
+	decided bool               // a verdict came from elsewhere while it was open
+	woken   bool
+	tried   time.Time
+	triedIn State
+	missing bool // the key is not in its readable store
+	bare    bool // the key is there without its certificate
+	// received is a chain that failed a check which may pass later; it is looked
+	// at again without another request, for a day.
+	received Collection
+	asked    time.Time
 	calls    int
 	callsDay time.Time
 }
@@ -247,9 +251,9 @@ func (g *Engine) newID(now time.Time) (ID, error) {
 	if _, err := io.ReadFull(g.Random, u[6:]); err != nil {
 		return "", err
 	}
-	ms := uint64(max(now.UnixMilli(), 0)) //nolint:gosec // not negative
+	ms := uint64(max(now.UnixMilli(), 0))
 	for i := range 6 {
-		u[i] = byte(ms >> (40 - 8*i)) //nolint:gosec // the low byte is meant
+		u[i] = byte(ms >> (40 - 8*i))
 	}
 	u[6] = u[6]&0x0f | 0x70
 	u[8] = u[8]&0x3f | 0x80

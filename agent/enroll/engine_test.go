@@ -52,7 +52,7 @@ func TestWishToProof(t *testing.T) {
 		w.person("uid:1")
 		w.person("uid:2")
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com"), assignment("uid:2", "b@example.com")))
-		time.Sleep(time.Minute)
+		w.settle(time.Minute)
 		synctest.Wait()
 		w.check(1)
 		for _, e := range g.Enrollments() {
@@ -77,18 +77,18 @@ func TestCrashEverywhere(t *testing.T) {
 			a := assignment("uid:1", "a@example.com")
 			a.Consent = ConsentAsk
 			p := w.policy(a)
-			for life := 0; life < 2; life++ {
+			for life := range 2 {
 				if life == 1 {
 					w.crashAt = 0
 				}
 				g, stop := w.run(p)
-				time.Sleep(3 * time.Hour)
+				w.settle(3 * time.Hour)
 				if !g.Ledger.(*process).dead {
 					_, _ = g.Renew(Filter{}, ReasonAdministrator)
 				} else {
 					crashed = true
 				}
-				time.Sleep(3 * time.Hour)
+				w.settle(3 * time.Hour)
 				crashed = crashed || g.Ledger.(*process).dead
 				stop()
 				if !crashed {

@@ -72,6 +72,7 @@ func (g *Engine) lookAgain(e Enrollment, x *Error, now time.Time) time.Time {
 		return time.Time{}
 	case CodeConsentPostponed:
 		return e.Consent.AskAgain
+	default:
 	}
 	wait := g.Timing.WaitRecheck
 	if x.RetryAfter > 0 {
@@ -92,6 +93,7 @@ func (g *Engine) end(e Enrollment, x *Error) {
 		code = EventRejected
 	case CodeRequestRefused, CodeControlRejected:
 		code = EventRefused
+	default:
 	}
 	g.audit(code, e, false, "code", string(x.Code))
 	if e.Replaces == "" && code != EventEnded {

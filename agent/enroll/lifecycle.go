@@ -122,21 +122,41 @@ func (g *Engine) submit(ctx context.Context, e Enrollment) (change, error) {
 }
 
 func (g *Engine) collect(ctx context.Context, e Enrollment) (change, error) {
-	c, err := g.Authority.Collect(ctx, e.Reference)
-	if err != nil {
-		return nil, err
+	c := g.received(e)
+	if len(c.Chain) == 0 {
+		var err error
+		if c, err = g.Authority.Collect(ctx, e.Reference); err != nil {
+			return nil, err
+		}
 	}
 	if len(c.Chain) == 0 {
 		return nil, g.pending(c)
 	}
 	g.mu.Lock()
-	rules := g.rulesFor(e)
-	g.mu.Unlock()
-	leaf, err := CheckChain(c.Chain, rules)
+	defer g.mu.Unlock()
+	leaf, err := CheckChain(c.Chain, g.rulesFor(e))
+	n := g.byID[e.ID]
+	n.received = Collection{}
 	if err != nil {
-		return nil, rejected(err)
+		x := rejected(err)
+		if x.Kind == Transient {
+			n.received = c
+		}
+		return nil, x
 	}
 	return func(e *Enrollment) { setChain(e, c.Chain, leaf, c.SuggestedRenewal) }, nil
+}
+
+// received is what came before and may pass now, such as a certificate that a
+// wrong clock thought expired: that is no reason to ask the authority each time.
+func (g *Engine) received(e Enrollment) Collection {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.byID[e.ID]
+	if len(n.received.Chain) == 0 || apart(g.now(), n.asked) >= day {
+		n.received, n.asked = Collection{}, g.now()
+	}
+	return n.received
 }
 
 // rulesFor is what was ordered. Callers hold mu.

@@ -65,8 +65,9 @@ func wakesAtLogin(p *Problem) bool {
 	case CodeUserAbsent, CodeConsentPending, CodeNobodyToAsk,
 		CodeStoreMissing, CodeStoreLocked, CodeStoreDenied, CodeStoreUnsuitable:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Inventory gives what was last found in a user's stores.
@@ -80,10 +81,14 @@ func (g *Engine) Inventory(name string) (Inventory, bool) {
 	return u.found, true
 }
 
-// readAll has every user's stores read again. Callers hold mu.
-func (g *Engine) readAll() {
-	for _, u := range g.users {
+// judgeAgain judges what was found before it could be judged, and has every
+// user's stores read again. Callers hold mu.
+func (g *Engine) judgeAgain() {
+	for name, u := range g.users {
 		u.due = true
+		if u.known {
+			g.judgeStrangers(name, u.found)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (g *Engine) Apply(p Policy) error {
 	first := !g.hasPolicy
 	g.policy, g.hasPolicy = p, true
 	if first {
-		g.readAll() // what was found before can be judged now
+		g.judgeAgain()
 	}
 	if err := g.suggest(p.SuggestedRenewal); err != nil {
 		bad = append(bad, err)
@@ -174,7 +175,7 @@ func (g *Engine) planSlot(w place, all map[slot]*occupants, wanted []place, aske
 	}
 	e := Enrollment{Assignment: w.a, Store: w.slot.store, State: Wanted, Reason: reason, Created: now, Changed: now}
 	g.follow(&e, o, wanted)
-	e.Consent = firstConsent(e, g.approvedBefore(e), now)
+	e.Consent = g.firstConsent(e)
 	return g.begin(e, w)
 }
 
@@ -192,18 +193,9 @@ func (g *Engine) follow(e *Enrollment, o *occupants, wanted []place) {
 	a := e.Assignment
 	sound := !old.missing && !old.e.Revoked && old.e.Assignment.Profile.Sign == a.Profile.Sign &&
 		old.e.Assignment.Profile.Encrypt == a.Profile.Encrypt
-	if a.Rotation == SameKey && sound && containsWord(a.Profile.Keys, old.e.Algorithm) {
+	if a.Rotation == SameKey && sound && slices.Contains(a.Profile.Keys, old.e.Algorithm) {
 		e.Key = old.e.KeyName()
 	}
-}
-
-func containsWord(words []string, w string) bool {
-	for _, x := range words {
-		if x == w {
-			return true
-		}
-	}
-	return false
 }
 
 // abandoned finds an active enrollment of the same mailbox in the same store

@@ -180,7 +180,9 @@ func (g *Engine) proofDone(n *entry, p Proof) {
 
 // keepProof commits; without a record the proof is made again later.
 func (g *Engine) keepProof(n *entry, e Enrollment) bool {
+	dirty := g.dirty
 	err := g.commit(e)
+	g.dirty = dirty // a proof is no reason for anything
 	if err != nil {
 		g.recordFailed(n, err)
 		n.e.NextProof = n.e.NextAttempt

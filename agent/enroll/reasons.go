@@ -1,6 +1,9 @@
 package enroll
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // circumstances is all that the reasons look at.
 type circumstances struct {
@@ -70,19 +73,7 @@ func (g *Engine) blocked(o *occupants, c circumstances) bool {
 func orderChanged(was, wanted Assignment) bool {
 	return profileChanged(was, wanted) || was.DisplayName != wanted.DisplayName ||
 		was.Profile.MaxValidity != wanted.Profile.MaxValidity || was.Profile.MinProtection != wanted.Profile.MinProtection ||
-		!sameWords(was.Profile.Keys, wanted.Profile.Keys)
-}
-
-func sameWords(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+		!slices.Equal(was.Profile.Keys, wanted.Profile.Keys)
 }
 
 // spent says that a slot had its enrollments of the day. Callers hold mu.

@@ -55,7 +55,7 @@ func (g *Engine) Restore(known []Known) error {
 		}
 		s.cleared = true
 	}
-	g.readAll()
+	g.judgeAgain()
 	g.planNow()
 	return nil
 }

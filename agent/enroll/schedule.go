@@ -262,16 +262,21 @@ func (g *Engine) runStep(ctx context.Context, n *entry, st step) {
 	g.hold(n, err)
 }
 
-// noteAuthority moves the brake: any answer opens it.
+// noteAuthority moves the brake: an answer opens it. A rejected certificate may
+// have been looked at again without a call and says nothing.
 func (g *Engine) noteAuthority(err error) {
-	if err != nil {
-		if x := AsError(err); x.Code == CodeControlUnreachable || x.Code == CodeControlOverloaded {
-			g.gate.failures++
-			g.gate.until = g.now().Add(g.backoff(g.gate.failures, g.Timing.OutageCap, x.RetryAfter))
-			return
-		}
+	if err == nil {
+		g.gate.failures = 0
+		return
 	}
-	g.gate.failures = 0
+	switch x := AsError(err); x.Code {
+	case CodeControlUnreachable, CodeControlOverloaded:
+		g.gate.failures++
+		g.gate.until = g.now().Add(g.backoff(g.gate.failures, g.Timing.OutageCap, x.RetryAfter))
+	case CodeCertificateRejected:
+	default:
+		g.gate.failures = 0
+	}
 }
 
 // noteAbsent says once that the user must log in.
