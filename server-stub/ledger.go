@@ -100,6 +100,9 @@ func ledgerCSV(out io.Writer, entries []*controlv1.LedgerEntry) error {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
+			if cell == none {
+				cell = ""
+			}
 			row[i] = inert(cell)
 		}
 	}
@@ -108,7 +111,7 @@ func ledgerCSV(out io.Writer, entries []*controlv1.LedgerEntry) error {
 
 // inert keeps a spreadsheet from running what a device calls itself as a formula.
 func inert(cell string) string {
-	if cell != "" && cell != "-" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 		return "'" + cell
 	}
 	return cell

@@ -5,26 +5,51 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"golang.org/x/text/width"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// table writes rows in columns; the first row is the heading.
+// table writes rows in columns; the first row is the heading. Chinese characters
+// count as the two columns that a terminal gives them.
 func table(out io.Writer, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
 			row[i] = strings.Map(printable, cell)
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], columnsOf(row[i]))
 		}
-		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			if i < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", widths[i]-columnsOf(cell)+2))
+			}
+		}
+		if _, err := fmt.Fprintln(out, line.String()); err != nil {
 			return err
 		}
 	}
-	return w.Flush()
+	return nil
+}
+
+func columnsOf(text string) int {
+	n := 0
+	for _, r := range text {
+		n++
+		if kind := width.LookupRune(r).Kind(); kind == width.EastAsianWide || kind == width.EastAsianFullwidth {
+			n++
+		}
+	}
+	return n
 }
 
 // printable keeps what a device says of itself from steering the terminal.
@@ -50,7 +75,10 @@ func printJSON[M proto.Message](out io.Writer, messages []M) error {
 	return encoder.Encode(list)
 }
 
-// day shows a moment as a date; "-" stands for none.
+// none stands for what is not there.
+const none = "-"
+
+// day shows a moment as a date.
 func day(t *timestamppb.Timestamp) string { return moment(t, time.DateOnly) }
 
 // minute shows a moment to the minute, in UTC.
@@ -58,14 +86,14 @@ func minute(t *timestamppb.Timestamp) string { return moment(t, "2006-01-02 15:0
 
 func moment(t *timestamppb.Timestamp, layout string) string {
 	if t == nil || t.AsTime().IsZero() {
-		return "-"
+		return none
 	}
 	return t.AsTime().Format(layout)
 }
 
 func dash(text string) string {
 	if text == "" {
-		return "-"
+		return none
 	}
 	return text
 }

@@ -11,6 +11,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"sync"
 	"testing"
 
@@ -170,3 +172,42 @@ func wantReason(t testing.TB, err error, want string) {
 }
 
 func enrollmentID(n int) string { return fmt.Sprintf("smime-0190a5c0-0000-7000-8000-%012d", n) }
+
+// onList fetches the revocation list as any mail program would, and checks it.
+func onList(t testing.TB, s *stub.Server, leaf *x509.Certificate) bool {
+	t.Helper()
+	issuer, err := x509.ParseCertificate(fetch(t, leaf.IssuingCertificateURL[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.ParseRevocationList(fetch(t, leaf.CRLDistributionPoints[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.CheckSignatureFrom(issuer); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range list.RevokedCertificateEntries {
+		if entry.SerialNumber.Cmp(leaf.SerialNumber) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func fetch(t testing.TB, url string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return body
+}

@@ -180,11 +180,12 @@ func (s *Server) Token(ctx context.Context, req *controlv1.CreateTokenRequest) (
 	return resp.GetToken(), nil
 }
 
-// Close ends the server and removes a temporary directory.
+// Close ends the server and removes a temporary directory. Closing twice is no error.
 func (s *Server) Close() error {
 	var err error
 	if s.conn != nil {
 		err = s.conn.Close()
+		s.conn = nil
 	}
 	if s.Site != nil {
 		err = errors.Join(err, s.Site.Close())

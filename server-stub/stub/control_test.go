@@ -1,0 +1,612 @@
+package stub_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/server"
+	"smime-agent/server-stub/stub"
+)
+
+// clock is a time that tests move.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// losing loses the first answer of each method that it names.
+func losing(methods ...string) func(string) error {
+	var mu sync.Mutex
+	left := map[string]bool{}
+	for _, m := range methods {
+		left[m] = true
+	}
+	return func(method string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !left[method] {
+			return nil
+		}
+		delete(left, method)
+		return errors.New("the answer was lost")
+	}
+}
+
+func TestLostAnswers(t *testing.T) {
+	s := start(t, stub.Options{AfterFault: losing("Join", "Submit", "RenewIdentity", "Collect", "Sync")})
+	key := p256(t)
+	req := &controlv1.JoinRequest{Token: token(t, s, &controlv1.CreateTokenRequest{MaxUses: 1}), Csr: csr(t, key)}
+	if _, err := joinWith(t.Context(), s, req); status.Code(err) != codes.Unavailable {
+		t.Fatalf("the answer was not lost: %v", err)
+	}
+	resp, err := joinWith(t.Context(), s, req)
+	if err != nil {
+		t.Fatalf("join again: %v", err)
+	}
+	third, err := joinWith(t.Context(), s, req)
+	if err != nil || third.GetDeviceId() != resp.GetDeviceId() {
+		t.Fatalf("join a third time gives %v, %v, want the same device", third, err)
+	}
+	devices, err := s.Admin.ListDevices(t.Context(), &controlv1.ListDevicesRequest{})
+	if err != nil || len(devices.GetDevices()) != 1 {
+		t.Fatalf("devices %v, %v, want one", devices, err)
+	}
+	d := connect(t, s, resp.GetDeviceId(), key, resp.GetChain())
+	_, _ = d.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{alice()}})
+	d.syncAs(t, alice())
+	sent := submission(enrollmentID(1), csr(t, p256(t)))
+	if _, err := d.Submit(t.Context(), sent); status.Code(err) != codes.Unavailable {
+		t.Fatalf("the answer was not lost: %v", err)
+	}
+	if got, err := d.Submit(t.Context(), sent); err != nil || issued(t, got.GetOutcome()) == nil {
+		t.Fatalf("submit again: %v", err)
+	}
+	if entries := ledger(t, s); len(entries) != 1 {
+		t.Errorf("the ledger has %d certificates, want 1", len(entries))
+	}
+}
+
+func ledger(t testing.TB, s *stub.Server) []*controlv1.LedgerEntry {
+	t.Helper()
+	stream, err := s.Admin.ListLedger(t.Context(), &controlv1.ListLedgerRequest{WithCertificate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*controlv1.LedgerEntry
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			return out
+		}
+		out = append(out, resp.GetEntries()...)
+	}
+}
+
+func TestJoinRefusals(t *testing.T) {
+	c := &clock{}
+	s := start(t, stub.Options{Now: c.now})
+	used := token(t, s, &controlv1.CreateTokenRequest{})
+	join(t, s, used)
+	revoked, err := s.Admin.CreateToken(t.Context(), &controlv1.CreateTokenRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Admin.RevokeToken(t.Context(), &controlv1.RevokeTokenRequest{Id: revoked.GetInfo().GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	expired := token(t, s, &controlv1.CreateTokenRequest{Life: durationpb.New(time.Minute)})
+	c.advance(time.Hour)
+	fresh := token(t, s, &controlv1.CreateTokenRequest{})
+	wrong := csr(t, p256(t))
+	wrong[len(wrong)-1] ^= 1
+	large, err := rsaKeys(2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := csr(t, p256(t))
+	for _, row := range []struct {
+		name, token string
+		csr         []byte
+		reason      string
+		code        codes.Code
+	}{
+		{"used up", used, good, "TOKEN_USED_UP", codes.Unauthenticated},
+		{"revoked", revoked.GetToken(), good, "TOKEN_REVOKED", codes.Unauthenticated},
+		{"expired", expired, good, "TOKEN_EXPIRED", codes.Unauthenticated},
+		{"unknown", "join-NOTHING", good, "TOKEN_UNKNOWN", codes.Unauthenticated},
+		{"empty", "", good, "TOKEN_UNKNOWN", codes.Unauthenticated},
+		{"bad signature", fresh, wrong, "CSR_INVALID", codes.InvalidArgument},
+		{"no CSR", fresh, nil, "CSR_INVALID", codes.InvalidArgument},
+		{"RSA device", fresh, csr(t, large), "CSR_INVALID", codes.InvalidArgument},
+	} {
+		_, err := joinWith(t.Context(), s, &controlv1.JoinRequest{Token: row.token, Csr: row.csr})
+		if reasonOf(err) != row.reason || status.Code(err) != row.code {
+			t.Errorf("%s: %v %q, want %v %q", row.name, status.Code(err), reasonOf(err), row.code, row.reason)
+		}
+	}
+	// None of these burned the good token.
+	join(t, s, fresh)
+}
+
+func TestIdentityRefusals(t *testing.T) {
+	c := &clock{}
+	s := start(t, stub.Options{Now: c.now, Settings: server.Settings{IdentityLife: time.Hour, IdentityGrace: 2 * time.Hour}})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	sync := func(d *device) error {
+		_, err := d.Sync(t.Context(), &controlv1.SyncRequest{})
+		return err
+	}
+	conn, err := s.Dial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	wantReason(t, sync(&device{ControlServiceClient: controlv1.NewControlServiceClient(conn)}), "IDENTITY_REQUIRED")
+
+	foreign, err := ca.FoundTransport("Somebody else", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := p256(t)
+	cert, err := foreign.IssueIdentity(ca.DeviceRole, d.id, &key.PublicKey, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, sync(connect(t, s, d.id, key, [][]byte{cert.Raw})), "IDENTITY_REQUIRED")
+
+	// A device is no administrator, an administrator no device.
+	_, err = controlv1.NewAdminServiceClient(d.conn).ListTokens(t.Context(), &controlv1.ListTokensRequest{})
+	wantReason(t, err, "IDENTITY_REQUIRED")
+	stream, err := controlv1.NewAdminServiceClient(d.conn).ListLedger(t.Context(), &controlv1.ListLedgerRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	wantReason(t, err, "IDENTITY_REQUIRED")
+	admin, err := tls.LoadX509KeyPair(s.Dir+"/admin/admin.pem", s.Dir+"/admin/admin.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, sync(connect(t, s, "", admin.PrivateKey.(*ecdsa.PrivateKey), admin.Certificate)), "IDENTITY_REQUIRED")
+
+	// Ended within the grace: renewal and nothing else.
+	c.advance(90 * time.Minute)
+	wantReason(t, sync(d), "IDENTITY_EXPIRED")
+	next := p256(t)
+	renewed, err := d.RenewIdentity(t.Context(), &controlv1.RenewIdentityRequest{Csr: csr(t, next)})
+	if err != nil {
+		t.Fatalf("renew within the grace: %v", err)
+	}
+	d2 := connect(t, s, d.id, next, renewed.GetChain())
+	if err := sync(d2); err != nil {
+		t.Errorf("the renewed identity is refused: %v", err)
+	}
+	c.advance(4 * time.Hour)
+	_, err = d2.RenewIdentity(t.Context(), &controlv1.RenewIdentityRequest{Csr: csr(t, p256(t))})
+	wantReason(t, err, "IDENTITY_EXPIRED")
+}
+
+func TestDeviceApprovalAndRemoval(t *testing.T) {
+	s := start(t, stub.Options{})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{NeedsApproval: true}))
+	_, err := d.Sync(t.Context(), &controlv1.SyncRequest{})
+	wantReason(t, err, "DEVICE_PENDING")
+	decide := func(admit bool) {
+		t.Helper()
+		if _, err := s.Admin.DecideDevice(t.Context(), &controlv1.DecideDeviceRequest{Id: d.id, Admit: admit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decide(true)
+	d.syncAs(t, alice())
+	decide(false)
+	for name, call := range map[string]func() error{
+		"Sync":   func() error { _, err := d.Sync(t.Context(), &controlv1.SyncRequest{}); return err },
+		"Await":  func() error { _, err := d.Await(t.Context(), &controlv1.AwaitRequest{}); return err },
+		"Report": func() error { _, err := d.Report(t.Context(), &controlv1.ReportRequest{}); return err },
+		"Submit": func() error {
+			_, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, p256(t))))
+			return err
+		},
+		"Collect": func() error { _, err := d.Collect(t.Context(), &controlv1.CollectRequest{}); return err },
+		"RenewIdentity": func() error {
+			_, err := d.RenewIdentity(t.Context(), &controlv1.RenewIdentityRequest{Csr: csr(t, p256(t))})
+			return err
+		},
+	} {
+		if err := call(); reasonOf(err) != "DEVICE_REFUSED" {
+			t.Errorf("%s of a removed device: %v", name, err)
+		}
+	}
+}
+
+func TestSubmitRefusals(t *testing.T) {
+	s := start(t, stub.Options{})
+	text := token(t, s, &controlv1.CreateTokenRequest{MaxUses: 2})
+	d, other := join(t, s, text), join(t, s, text)
+	d.syncAs(t, alice(), &controlv1.UserPresence{User: "uid:1001", Account: "mallory"})
+	other.syncAs(t, alice())
+	used := p256(t)
+	first := submission(enrollmentID(1), csr(t, used))
+	if _, err := d.Submit(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := rsa.GenerateKey(rand.Reader, 2056)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := csr(t, p256(t))
+	broken := csr(t, p256(t))
+	broken[len(broken)-1] ^= 1
+	change := func(f func(*controlv1.SubmitRequest)) *controlv1.SubmitRequest {
+		r := submission(enrollmentID(2), good)
+		f(r)
+		return r
+	}
+	for _, row := range []struct {
+		name   string
+		req    *controlv1.SubmitRequest
+		reason string
+	}{
+		{"another mailbox", change(func(r *controlv1.SubmitRequest) { r.Mailboxes = []string{"boss@example.com"} }), "NOT_ASSIGNED"},
+		{"one mailbox more", change(func(r *controlv1.SubmitRequest) { r.Mailboxes = append(r.Mailboxes, "boss@example.com") }), "NOT_ASSIGNED"},
+		{"another user", change(func(r *controlv1.SubmitRequest) { r.User = "uid:1001" }), "NOT_ASSIGNED"},
+		{"a user who is not here", change(func(r *controlv1.SubmitRequest) { r.User = "uid:7" }), "NOT_ASSIGNED"},
+		{"a profile of others", change(func(r *controlv1.SubmitRequest) { r.Profile = "department-dual" }), "NOT_ASSIGNED"},
+		{"an unknown profile", change(func(r *controlv1.SubmitRequest) { r.Profile = "root" }), "PROFILE_UNKNOWN"},
+		{"a broken CSR", change(func(r *controlv1.SubmitRequest) { r.Csr = broken }), "CSR_INVALID"},
+		{"a large CSR", change(func(r *controlv1.SubmitRequest) { r.Csr = make([]byte, 17<<10) }), "CSR_INVALID"},
+		{"P-224", change(func(r *controlv1.SubmitRequest) { r.Csr = csr(t, p224) }), "KEY_UNSUITABLE"},
+		{"RSA-2056", change(func(r *controlv1.SubmitRequest) { r.Csr = csr(t, odd) }), "KEY_UNSUITABLE"},
+		{"a used key", change(func(r *controlv1.SubmitRequest) { r.Csr = first.GetCsr() }), "KEY_REUSED"},
+		{"a used key as renewal", change(func(r *controlv1.SubmitRequest) { r.Csr, r.Replaces = first.GetCsr(), enrollmentID(1) }), "KEY_REUSED"},
+		{"another CSR", submission(enrollmentID(1), good), "CSR_CHANGED"},
+		{"no enrollment", change(func(r *controlv1.SubmitRequest) { r.EnrollmentId = "" }), "MALFORMED"},
+		{"no mailbox", change(func(r *controlv1.SubmitRequest) { r.Mailboxes = nil }), "MALFORMED"},
+	} {
+		_, err := d.Submit(t.Context(), row.req)
+		if got := reasonOf(err); got != row.reason {
+			t.Errorf("%s: reason %q, want %q (%v)", row.name, got, row.reason, err)
+		}
+	}
+	// Another device gets nothing by knowing IDs and references.
+	got, err := d.Submit(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = other.Collect(t.Context(), &controlv1.CollectRequest{Reference: got.GetReference()})
+	wantReason(t, err, "REFERENCE_UNKNOWN")
+	_, err = other.Submit(t.Context(), first)
+	wantReason(t, err, "KEY_REUSED")
+	if n := len(ledger(t, s)); n != 1 {
+		t.Errorf("the ledger has %d certificates, want 1", n)
+	}
+}
+
+// policyOf is the standard policy with a line changed.
+func policyOf(approval, rotation string) string {
+	return `organization: {name: Example GmbH, country: DE, identifier: NTRDE-DER3306.HRB12345}
+approval: ` + approval + `
+rules:
+  - departments: ["*"]
+    profiles: [employee-dual]
+    renewal: {rotation: ` + rotation + `}
+`
+}
+
+func TestSameKeyRenewal(t *testing.T) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "same-key")})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	key := p256(t)
+	if _, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, key))); err != nil {
+		t.Fatal(err)
+	}
+	renewal := submission(enrollmentID(2), csr(t, key))
+	_, err := d.Submit(t.Context(), renewal)
+	wantReason(t, err, "KEY_REUSED") // it does not say what it replaces
+	renewal.Replaces = enrollmentID(1)
+	if _, err := d.Submit(t.Context(), renewal); err != nil {
+		t.Fatalf("renew with the same key: %v", err)
+	}
+	if entries := ledger(t, s); len(entries) != 2 || entries[0].GetStatus() != "replaced" || entries[1].GetStatus() != "valid" {
+		t.Errorf("ledger %v, want one replaced and one valid", entries)
+	}
+}
+
+func TestApproval(t *testing.T) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("administrator", "new-key")})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	revision := d.syncAs(t, alice()).GetPolicyRevision()
+	submit := func(n int) string {
+		got, err := d.Submit(t.Context(), submission(enrollmentID(n), csr(t, p256(t))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.GetOutcome().GetPending().GetWaitsFor() != "administrator" {
+			t.Fatalf("outcome %v, want pending", got.GetOutcome())
+		}
+		return got.GetReference()
+	}
+	good, bad := submit(1), submit(2)
+	list, err := s.Admin.ListRequests(t.Context(), &controlv1.ListRequestsRequest{})
+	if err != nil || len(list.GetRequests()) != 2 {
+		t.Fatalf("requests %v, %v, want 2", list, err)
+	}
+	awaited := make(chan *controlv1.AwaitResponse, 1)
+	go func() {
+		resp, err := d.Await(t.Context(), &controlv1.AwaitRequest{PolicyRevision: revision, References: []string{good, bad}})
+		if err != nil {
+			t.Error(err)
+		}
+		awaited <- resp
+	}()
+	decide := func(ref string, approve bool, reason string) error {
+		_, err := s.Admin.DecideRequest(t.Context(), &controlv1.DecideRequestRequest{Reference: ref, Approve: approve, Reason: reason})
+		return err
+	}
+	if err := decide(good, true, ""); err != nil {
+		t.Fatal(err)
+	}
+	if resp := <-awaited; len(resp.GetReady()) != 1 || resp.GetReady()[0] != good {
+		t.Errorf("await gives %v, want %s", resp, good)
+	}
+	if ready := d.syncAs(t, alice()).GetReady(); len(ready) != 1 || ready[0] != good {
+		t.Errorf("ready %v, want %s", ready, good)
+	}
+	collected, err := d.Collect(t.Context(), &controlv1.CollectRequest{Reference: good})
+	if err != nil || issued(t, collected).EmailAddresses[0] != "alice@example.com" {
+		t.Errorf("collect: %v, %v", collected, err)
+	}
+	if ready := d.syncAs(t, alice()).GetReady(); len(ready) != 0 {
+		t.Errorf("ready %v after it was collected", ready)
+	}
+	if decide(bad, false, "") == nil {
+		t.Error("a refusal without a reason goes through")
+	}
+	if err := decide(bad, false, "You left the company."); err != nil {
+		t.Fatal(err)
+	}
+	if decide(bad, true, "") == nil {
+		t.Error("a refused request is approved")
+	}
+	collected, err = d.Collect(t.Context(), &controlv1.CollectRequest{Reference: bad})
+	if err != nil || collected.GetRefused().GetText() != "You left the company." {
+		t.Errorf("collect of a refused request: %v, %v", collected, err)
+	}
+}
+
+func TestRevocationAndOrders(t *testing.T) {
+	s := start(t, stub.Options{})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	revision := d.syncAs(t, alice()).GetPolicyRevision()
+	got, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, p256(t))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := issued(t, got.GetOutcome())
+	if onList(t, s, leaf) {
+		t.Error("a good certificate is on the list")
+	}
+	if _, err := s.Admin.Revoke(t.Context(), &controlv1.RevokeRequest{Serial: leaf.SerialNumber.Text(16), Reason: "keyCompromise"}); err != nil {
+		t.Fatal(err)
+	}
+	if !onList(t, s, leaf) {
+		t.Error("the revoked certificate is not on the list")
+	}
+	await := func() *controlv1.AwaitResponse {
+		resp, err := d.Await(t.Context(), &controlv1.AwaitRequest{PolicyRevision: revision, MaxWait: durationpb.New(100 * time.Millisecond)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	if !await().GetSync() {
+		t.Error("await does not tell of the order")
+	}
+	orders := d.syncAs(t, alice()).GetOrders()
+	if len(orders) != 1 || orders[0].GetRevoked().GetEnrollmentId() != enrollmentID(1) {
+		t.Errorf("orders %v, want the revocation", orders)
+	}
+	if await().GetSync() {
+		t.Error("await tells again of an order that was sent")
+	}
+	if _, err := s.Admin.Revoke(t.Context(), &controlv1.RevokeRequest{Serial: leaf.SerialNumber.Text(16), Reason: "certificateHold"}); err == nil {
+		t.Error("certificateHold is taken, which Strict certificates must not have")
+	}
+	again := submission(enrollmentID(2), csr(t, p256(t)))
+	again.Replaces = enrollmentID(1)
+	if _, err := d.Submit(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	if orders := d.syncAs(t, alice()).GetOrders(); len(orders) != 0 {
+		t.Errorf("orders %v after the replacement", orders)
+	}
+	if entries := ledger(t, s); entries[0].GetStatus() != "revoked" || entries[0].GetRevocationReason() != "keyCompromise" {
+		t.Errorf("ledger entry %v, want revoked", entries[0])
+	}
+}
+
+func TestPolicyReachesDevices(t *testing.T) {
+	s := start(t, stub.Options{})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	revision := d.syncAs(t, alice(), &controlv1.UserPresence{User: "S-1", Account: `CORP\Bob`}).GetPolicyRevision()
+	changed := make(chan *controlv1.AwaitResponse, 1)
+	go func() {
+		resp, err := d.Await(t.Context(), &controlv1.AwaitRequest{PolicyRevision: revision})
+		if err != nil {
+			t.Error(err)
+		}
+		changed <- resp
+	}()
+	people := "\ufeffaccount;mailbox;given_name;surname;display_name;department\nalice;alice@example.com;Alice;Example;;Sales\nbob;bob@example.com;Bob;Example;;Sales\n"
+	resp, err := s.Admin.ApplyPolicy(t.Context(), &controlv1.ApplyPolicyRequest{
+		PolicyYaml: []byte(policyOf("auto", "new-key")), PeopleCsv: []byte(people),
+	})
+	if err != nil || resp.GetPeople() != 2 {
+		t.Fatal(resp, err)
+	}
+	if !(<-changed).GetSync() {
+		t.Error("await does not tell of the new policy")
+	}
+	got := d.syncAs(t, alice(), &controlv1.UserPresence{User: "S-1", Account: `CORP\Bob`})
+	if n := len(got.GetPolicy().GetAssignments()); n != 2 {
+		t.Errorf("%d assignments, want 2", n)
+	}
+	bad, err := s.Admin.ApplyPolicy(t.Context(), &controlv1.ApplyPolicyRequest{PolicyYaml: []byte("rules: 5"), PeopleCsv: []byte(people)})
+	if err == nil {
+		t.Errorf("a bad policy is taken: %v", bad)
+	}
+	same, err := d.Sync(t.Context(), &controlv1.SyncRequest{
+		Users:          []*controlv1.UserPresence{alice(), {User: "S-1", Account: `CORP\Bob`}},
+		PolicyRevision: got.GetPolicyRevision(),
+	})
+	if err != nil || same.GetPolicyChanged() {
+		t.Errorf("a bad policy changed something: %v, %v", same, err)
+	}
+}
+
+func TestReportRebuildAndRestart(t *testing.T) {
+	dir := t.TempDir() + "/server"
+	s := start(t, stub.Options{Dir: dir})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	if _, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, p256(t)))); err != nil {
+		t.Fatal(err)
+	}
+	events := &controlv1.ReportRequest{}
+	for n := range 200 {
+		events.Events = append(events.Events, &controlv1.Event{Id: strconv.Itoa(1000 + n), Code: "certificate-issued"})
+	}
+	for range 2 {
+		if resp, err := d.Report(t.Context(), events); err != nil || len(resp.GetRecorded()) != 200 {
+			t.Fatal(resp, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, stub.Options{Dir: dir})
+	shown, err := s.Admin.GetDevice(t.Context(), &controlv1.GetDeviceRequest{Id: d.id})
+	if err != nil || len(shown.GetEvents()) != 200 || len(shown.GetUsers()) != 1 || shown.GetDevice().GetLastContact() == nil {
+		t.Fatalf("after a restart: %v, %v", shown, err)
+	}
+	cert, err := x509.ParseCertificate(ledger(t, s)[0].GetCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The device's connection is gone with the old server; it dials the new one.
+	d2 := reconnect(t, s, d)
+	resp, err := d2.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{alice()}, Rebuild: true})
+	if err != nil || len(resp.GetKnown()) != 1 {
+		t.Fatalf("rebuild gives %v, %v", resp, err)
+	}
+	if known := resp.GetKnown()[0]; known.GetEnrollmentId() != enrollmentID(1) || string(known.GetChain()[0]) != string(cert.Raw) {
+		t.Errorf("known %v, want the certificate of the ledger", known)
+	}
+}
+
+// reconnect renews the device's certificate by the CA, since the test did not keep the chain.
+func reconnect(t testing.TB, s *stub.Server, d *device) *device {
+	t.Helper()
+	cert, err := s.Transport.IssueIdentity(ca.DeviceRole, d.id, &d.key.PublicKey, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connect(t, s, d.id, d.key, [][]byte{cert.Raw})
+}
+
+func TestNextSync(t *testing.T) {
+	s := start(t, stub.Options{Settings: server.Settings{SyncInterval: time.Hour, PendingInterval: time.Minute}})
+	text := token(t, s, &controlv1.CreateTokenRequest{MaxUses: 8})
+	seen := map[time.Duration]bool{}
+	for range 8 {
+		d := join(t, s, text)
+		next := d.syncAs(t, alice()).GetNextSync().AsDuration()
+		if next < 30*time.Minute || next > 90*time.Minute {
+			t.Errorf("idle: next sync in %v", next)
+		}
+		seen[next.Truncate(time.Second)] = true
+		resp, err := d.Sync(t.Context(), &controlv1.SyncRequest{Credentials: []*controlv1.CredentialReport{{State: "submitted"}}})
+		if err != nil || resp.GetNextSync().AsDuration() > 90*time.Second {
+			t.Errorf("busy: next sync in %v, %v", resp.GetNextSync(), err)
+		}
+	}
+	if len(seen) < 6 {
+		t.Errorf("8 devices have only %d places in the interval", len(seen))
+	}
+}
+
+// TestTokenRace has 64 machines race for one token. By default 200 rounds;
+// STUB_RACES sets another number, 10000 for the full campaign.
+func TestTokenRace(t *testing.T) {
+	rounds := 200
+	if text := os.Getenv("STUB_RACES"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rounds = n
+	} else if testing.Short() {
+		rounds = 20
+	}
+	const racers = 64
+	s := start(t, stub.Options{})
+	conn, err := s.Dial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	client := controlv1.NewControlServiceClient(conn)
+	csrs := make([][]byte, racers)
+	for i := range csrs {
+		csrs[i] = csr(t, p256(t))
+	}
+	for range rounds {
+		text := token(t, s, &controlv1.CreateTokenRequest{})
+		if won := race(t.Context(), t, client, text, csrs); won != 1 {
+			t.Fatalf("%d of %d got in with a token for one", won, racers)
+		}
+	}
+}
+
+func race(ctx context.Context, t *testing.T, client controlv1.ControlServiceClient, text string, csrs [][]byte) int32 {
+	t.Helper()
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for _, der := range csrs {
+		wg.Go(func() {
+			_, err := client.Join(ctx, &controlv1.JoinRequest{Token: text, Csr: der})
+			if err == nil {
+				won.Add(1)
+			} else if reasonOf(err) != "TOKEN_USED_UP" {
+				t.Errorf("a loser hears %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	return won.Load()
+}
