@@ -36,7 +36,8 @@ func (l *link) end() {
 	if l.idle != nil {
 		l.idle.Stop()
 	}
-	_ = l.cc.Close() // nothing can be done about it
+	// gRPC closes the connection only if a call has taken it.
+	_ = errors.Join(l.cc.Close(), l.conn.Close()) // nothing can be done about either
 }
 
 // watched remembers a TLS alert of the server, which gRPC would only hand on as text.

@@ -35,8 +35,8 @@ func (c *Client) Probe(ctx context.Context) []Step {
 	}
 	id, idStep := c.probeIdentity(ctx)
 	conn, way, err := c.dial.open(ctx, c.trust.tlsConfig(id.certificate(), nil))
-	steps = append(steps, wayStep(way, err))
-	if way.remote == "" {
+	step := wayStep(way, err)
+	if steps = append(steps, step); !step.OK {
 		return steps
 	}
 	steps = append(steps, c.tlsStep(way, err))
