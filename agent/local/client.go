@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
@@ -138,7 +140,7 @@ func (c *Client) Watch(ctx context.Context, see func(status.Report) error) error
 	}
 	for {
 		m, err := stream.Recv()
-		if ctx.Err() != nil {
+		if ended(ctx, err) {
 			return nil
 		}
 		if err != nil {
@@ -152,6 +154,12 @@ func (c *Client) Watch(ctx context.Context, see func(status.Report) error) error
 			return err
 		}
 	}
+}
+
+// ended says that a stream is over because its ctx is. The service learns of a
+// deadline and may be the first to say so.
+func ended(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || grpcstatus.Code(err) == codes.DeadlineExceeded
 }
 
 func ids(names []string) []enroll.ID {

@@ -102,7 +102,7 @@ func (w *worker) tell(ctx context.Context, changed <-chan struct{}) {
 func (w *worker) serve(ctx context.Context) error {
 	for {
 		m, err := w.stream.Recv()
-		if ctx.Err() != nil {
+		if ended(ctx, err) {
 			return nil
 		}
 		if errors.Is(err, io.EOF) {

@@ -40,9 +40,9 @@ func (c Checks) Text(w io.Writer, o Options) error {
 		if !check.OK {
 			mark = Error
 		}
-		p.line(p.severity(mark) + "  " + strings.Join([]string{clean(check.Name), p.wrap(clean(check.Detail), 6)}, ": "))
+		p.line(p.severity(mark) + "  " + strings.Join([]string{Printable(check.Name), p.wrap(Printable(check.Detail), 6)}, ": "))
 		if !check.OK && check.Cure != "" {
-			p.line(p.wrap("  -> "+clean(check.Cure), 5))
+			p.line(p.wrap("  -> "+Printable(check.Cure), 5))
 		}
 	}
 	p.line("")
@@ -87,9 +87,9 @@ func (s Settings) Text(w io.Writer, o Options) error {
 	rows := make([][]string, 0, len(s.Settings))
 	for _, setting := range s.Settings {
 		setting = setting.Masked()
-		row := []string{clean(setting.Name), clean(setting.Value), clean(setting.Source)}
+		row := []string{Printable(setting.Name), Printable(setting.Value), Printable(setting.Source)}
 		if setting.Problem != "" {
-			row = append(row, p.severity(Warning)+" "+clean(setting.Problem))
+			row = append(row, p.severity(Warning)+" "+Printable(setting.Problem))
 		}
 		rows = append(rows, row)
 	}

@@ -24,7 +24,7 @@ func (p *page) paint(color, s string) string {
 }
 
 func (p *page) severity(s Severity) string {
-	word := "[" + p.t.Word("severity", clean(string(s))) + "]"
+	word := "[" + p.t.Word("severity", Printable(string(s))) + "]"
 	switch s {
 	case OK:
 		return p.paint(green, word)
@@ -38,10 +38,10 @@ func (p *page) severity(s Severity) string {
 	return p.paint(red, word)
 }
 
-// clean takes away what could drive a terminal or hide in a line: control
+// Printable takes away what could drive a terminal or hide in a line: control
 // characters and the marks that turn the direction of writing. What the report
 // says comes partly from users' own sessions and is read by administrators.
-func clean(s string) string {
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':

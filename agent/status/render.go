@@ -46,7 +46,7 @@ func Text(w io.Writer, r Report, o Options) error {
 }
 
 func (p *page) heading(r Report) {
-	p.line(p.paint(bold, p.t.Say("status.heading", map[string]any{"Version": clean(r.Version)})) + "  " + p.severity(r.Severity))
+	p.line(p.paint(bold, p.t.Say("status.heading", map[string]any{"Version": Printable(r.Version)})) + "  " + p.severity(r.Severity))
 	identity := p.t.Say("status.notjoined", nil)
 	if r.Device.Joined {
 		identity = p.t.Say("status.until", map[string]any{"Date": p.date(r.Device.IdentityEnds)})
@@ -60,13 +60,13 @@ func (p *page) heading(r Report) {
 	}
 	var who []string
 	for _, u := range r.Users {
-		who = append(who, clean(cmp.Or(u.Account, u.ID)))
+		who = append(who, Printable(cmp.Or(u.Account, u.ID)))
 	}
 	fields := [][2]string{
-		{"organization", clean(r.Organization.Name)},
-		{"device", clean(cmp.Or(r.Device.Name, r.Device.ID))},
+		{"organization", Printable(r.Organization.Name)},
+		{"device", Printable(cmp.Or(r.Device.Name, r.Device.ID))},
 		{"identity", identity},
-		{"server", clean(r.Device.Server)},
+		{"server", Printable(r.Device.Server)},
 		{"contact", contact},
 		{"users", cmp.Or(strings.Join(who, ", "), p.t.Say("status.nobody", nil))},
 	}
@@ -99,7 +99,7 @@ func (p *page) credentials(r Report) {
 	for _, c := range r.Credentials {
 		row := p.row(c)
 		if several {
-			row = append([]string{clean(cmp.Or(c.Account, c.User))}, row...)
+			row = append([]string{Printable(cmp.Or(c.Account, c.User))}, row...)
 		}
 		rows = append(rows, row)
 	}
@@ -107,7 +107,7 @@ func (p *page) credentials(r Report) {
 }
 
 func (p *page) row(c Credential) []string {
-	state := p.t.Word("state", clean(string(c.State)))
+	state := p.t.Word("state", Printable(string(c.State)))
 	if c.Problem != nil {
 		state += " (" + p.title(c.Problem.Code) + ")"
 	}
@@ -123,13 +123,13 @@ func (p *page) row(c Credential) []string {
 		renews = p.date(c.RenewAt)
 	}
 	return []string{
-		clean(c.Mailbox), state, p.date(c.NotAfter), renews, clean(c.Store),
-		p.t.Word("protection", clean(c.Protection)), p.t.Say("proof."+proof, nil),
+		Printable(c.Mailbox), state, p.date(c.NotAfter), renews, Printable(c.Store),
+		p.t.Word("protection", Printable(c.Protection)), p.t.Say("proof."+proof, nil),
 	}
 }
 
 func (p *page) title(code enroll.Code) string {
-	return clean(p.t.Explain(string(code), text.About{}).Title)
+	return Printable(p.t.Explain(string(code), text.About{}).Title)
 }
 
 func (p *page) conditions(r Report) {
@@ -142,7 +142,7 @@ func (p *page) conditions(r Report) {
 		e := p.explanation(r, c)
 		p.line(p.severity(c.Severity) + "  " + p.wrap(e.Text, 0))
 		if c.Detail != "" {
-			p.line(p.wrap("  "+clean(c.Detail), 2))
+			p.line(p.wrap("  "+Printable(c.Detail), 2))
 		}
 		p.line(p.wrap("  -> "+e.Cure, 5))
 	}
@@ -155,7 +155,7 @@ func (p *page) explanation(r Report, c Condition) text.Explanation {
 	if p.t.Knows(string(c.Code)) || c.Text == "" {
 		e = explain(p.t, c, r.Device, r.Organization)
 	}
-	return text.Explanation{Title: clean(e.Title), Text: clean(e.Text), Cure: clean(e.Cure)}
+	return text.Explanation{Title: Printable(e.Title), Text: Printable(e.Text), Cure: Printable(e.Cure)}
 }
 
 func (p *page) date(t time.Time) string {

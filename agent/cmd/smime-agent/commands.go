@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/local"
+)
+
+const longHelp = `smime-agent gives each person on this machine the certificates for signed and
+encrypted mail that policy wants, keeps them alive, and says at any moment in
+what state everything is.
+
+Exit codes:
+  0    done; for status: everything is in order
+  1    not done; for status: a warning
+  2    for status and doctor: an error
+  3    the service is not running
+  64   the command line is wrong
+  130  interrupted`
+
+// command is the tree of all commands.
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use: "smime-agent", Short: "E-mail certificates on this machine", Long: longHelp,
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			a.started = true
+			return a.speak()
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.address, "address", "", "address of the service (default: the system's)")
+	root.PersistentFlags().StringVar(&a.language, "language", "", "language of the output: en or zh-CN (default: the user's)")
+	root.AddCommand(
+		a.statusCommand(), a.enrollCommand(),
+		a.decideCommand("approve", "Agree to a certificate that waits for it", enroll.Approve, "approved"),
+		a.decideCommand("later", "Put a certificate off", enroll.Later, "postponed"),
+		a.decideCommand("decline", "Decline a certificate", enroll.Decline, "declined"),
+		a.moveCommand("renew", "Ask for a new certificate", "renewing", (*local.Client).Renew),
+		a.moveCommand("prove", "Prove that keys and certificates work", "proving", (*local.Client).Prove),
+		a.syncCommand(), a.doctorCommand(), a.policyCommand(), a.versionCommand(),
+		a.serviceCommand(), a.manCommand(),
+	)
+	return root
+}
+
+// mover is a call of the client that takes a target.
+type mover func(c *local.Client, ctx context.Context, target string) ([]enroll.ID, error)
+
+// moveCommand does something to what its argument names.
+func (a *app) moveCommand(name, short, done string, move mover) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use: name + " [MAILBOX|ID]", Short: short, Args: cobra.MaximumNArgs(1),
+		Long: short + ".\n\nWithout an argument it means all of your own.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target := ""
+			switch {
+			case len(args) == 1:
+				target = args[0]
+			case all:
+				target = local.All
+			}
+			return a.call(cmd.Context(), func(c *local.Client) error {
+				ids, err := move(c, cmd.Context(), target)
+				if err != nil {
+					return about{target, err}
+				}
+				return a.report(cmd.Context(), c, done, ids)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "for administrators: those of all users")
+	return cmd
+}
+
+func (a *app) decideCommand(name, short string, v enroll.Verdict, done string) *cobra.Command {
+	return a.moveCommand(name, short, done, func(c *local.Client, ctx context.Context, target string) ([]enroll.ID, error) {
+		return c.Decide(ctx, target, v)
+	})
+}
+
+// report says what was done, by mailbox.
+func (a *app) report(ctx context.Context, c *local.Client, done string, ids []enroll.ID) error {
+	names := map[enroll.ID]string{}
+	if r, err := c.Status(ctx); err == nil { // without it, the IDs must do
+		for _, credential := range r.Credentials {
+			names[credential.ID] = credential.Mailbox + " (" + credential.Store + ")"
+		}
+	}
+	for _, id := range ids {
+		name := names[id]
+		if name == "" {
+			name = string(id)
+		}
+		if err := a.say("%s", a.text.Say("cli."+done, map[string]any{"Target": oneLine(name)})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) syncCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "sync", Short: "Ask central management now", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.call(cmd.Context(), func(c *local.Client) error { return c.Sync(cmd.Context()) })
+			if err != nil {
+				return err
+			}
+			return a.say("%s", a.text.Say("cli.synced", nil))
+		},
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Say the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.say("smime-agent %s", a.Version) },
+	}
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"smime-agent/agent/local"
+	"smime-agent/agent/status"
+	"smime-agent/agent/text"
+	"smime-agent/platform"
+)
+
+// env is all that the command line takes from outside.
+type env struct {
+	Args           []string
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string
+	// Width is the terminal's; ok is false if the output is no terminal.
+	Width   func() (columns int, ok bool)
+	Now     func() time.Time
+	Version string
+	Dial    func(ctx context.Context, address string) (net.Conn, error)
+	User    func() (platform.User, error)
+	Stores  func(context.Context) ([]string, error)
+	Serve   func(context.Context, ServeOptions) error
+	Control func(context.Context, ControlAction) error
+}
+
+// ServeOptions is what `service run` was told.
+type ServeOptions struct {
+	// Address is the local API's; empty means the system's.
+	Address string
+	// ConfigFile is the administrator's settings file; empty means the system's.
+	ConfigFile string
+	// StateDir is the service's folder; empty means the system's.
+	StateDir string
+	Version  string
+}
+
+// ControlAction is what is to be done to the installed service.
+type ControlAction string
+
+// The actions of `service`.
+const (
+	ServiceInstall   ControlAction = "install"
+	ServiceUninstall ControlAction = "uninstall"
+	ServiceStart     ControlAction = "start"
+	ServiceStop      ControlAction = "stop"
+	ServiceRestart   ControlAction = "restart"
+	ServiceStatus    ControlAction = "status"
+)
+
+// The exit codes. Those of status and doctor are what monitoring expects of a
+// plugin (Nagios plugin guidelines); wrong usage is EX_USAGE of sysexits(3).
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitError       = 2
+	exitNotRunning  = 3
+	exitUsage       = 64
+	exitInterrupted = 130
+)
+
+// exit ends the command with a code; what there is to say has been said.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exit) Unwrap() error { return e.err }
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if e, ok := errors.AsType[exit](err); ok {
+		return e.code
+	}
+	return exitFailed
+}
+
+// app is one run of the command line.
+type app struct {
+	env
+	root     *cobra.Command
+	address  string
+	language string
+	text     *text.Text
+	// started says that the command line was understood.
+	started bool
+}
+
+// run does what the arguments say. What went wrong has been said on Stderr; the
+// error carries the exit code.
+func run(ctx context.Context, e env) error {
+	a := &app{env: e, text: text.For(locale(e))}
+	a.root = a.command()
+	a.root.SetArgs(e.Args)
+	a.root.SetOut(e.Stdout)
+	a.root.SetErr(e.Stderr)
+	err := a.root.ExecuteContext(ctx)
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[exit](err); ok {
+		return e
+	}
+	return a.complain(ctx, err)
+}
+
+// locale is the user's language: POSIX's order (XBD §8.2), then the system's word.
+func locale(e env) string {
+	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
+		if v := e.Getenv(name); v != "" {
+			return v
+		}
+	}
+	if u, err := e.User(); err == nil {
+		return u.Locale
+	}
+	return ""
+}
+
+// speak takes the language that --language names.
+func (a *app) speak() error {
+	if a.language == "" {
+		return nil
+	}
+	t := text.For(a.language)
+	if t.Tag() == text.English && !strings.HasPrefix(strings.ToLower(a.language), "en") {
+		return complaint{key: "language", data: map[string]any{"Language": a.language}, code: exitUsage}
+	}
+	a.text = t
+	return nil
+}
+
+// complaint is an error of the command line itself, by its key in the catalog.
+type complaint struct {
+	key  string
+	data map[string]any
+	code int
+}
+
+func (c complaint) Error() string { return "cli." + c.key }
+
+// wording says which sentences belong to a refusal, and the exit code.
+var wording = map[local.Reason]complaint{
+	local.ReasonNotRunning: {key: "notrunning", code: exitNotRunning},
+	local.ReasonImpostor:   {key: "impostor", code: exitNotRunning},
+	local.ReasonDenied:     {key: "denied", code: exitFailed},
+	local.ReasonNotFound:   {key: "notfound", code: exitFailed},
+	local.ReasonNothing:    {key: "nothing", code: exitFailed},
+	local.ReasonWrongState: {key: "wrongstate", code: exitFailed},
+	local.ReasonTooMany:    {key: "toomany", code: exitFailed},
+	local.ReasonInvalid:    {key: "badargument", code: exitFailed},
+	local.ReasonInternal:   {key: "internal", code: exitFailed},
+}
+
+// complain says on Stderr what is wrong and what to do, in two lines.
+func (a *app) complain(ctx context.Context, err error) error {
+	c, sentence := a.sort(ctx, err)
+	if sentence == "" {
+		data := map[string]any{"Contact": a.text.Say("who.contact", nil)}
+		for k, v := range c.data {
+			data[k] = v
+		}
+		sentence = a.text.Say("cli."+c.key+".text", data) + "\n  -> " + a.text.Say("cli."+c.key+".cure", data)
+	}
+	_, _ = fmt.Fprintf(a.Stderr, "smime-agent: %s\n", sentence)
+	return exit{c.code, err}
+}
+
+// sort finds the sentences for an error; a sentence of the service's own comes as text.
+func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string) {
+	if c, ok := errors.AsType[complaint](err); ok {
+		return c, ""
+	}
+	if ctx.Err() != nil {
+		return complaint{key: "interrupted", code: exitInterrupted}, ""
+	}
+	target, _ := errors.AsType[about](err)
+	if e, ok := errors.AsType[*local.Error](err); ok {
+		c, known := wording[e.Reason]
+		switch {
+		case e.Text != "":
+			return complaint{code: exitFailed}, oneLine(e.Text)
+		case !known:
+			c = wording[local.ReasonInternal]
+		}
+		c.data = map[string]any{"Target": target.target}
+		return c, ""
+	}
+	detail := map[string]any{"Detail": oneLine(strings.TrimSuffix(err.Error(), "."))}
+	if !a.started {
+		detail["Command"] = a.root.CommandPath()
+		return complaint{key: "usage", data: detail, code: exitUsage}, ""
+	}
+	return complaint{key: "failed", data: detail, code: exitFailed}, ""
+}
+
+// oneLine keeps what came from elsewhere from driving the terminal.
+func oneLine(s string) string { return status.Printable(s) }
+
+// about tells what a failed call was about.
+type about struct {
+	target string
+	err    error
+}
+
+func (b about) Error() string { return b.err.Error() }
+func (b about) Unwrap() error { return b.err }
+
+func (a *app) connect(ctx context.Context) (*local.Client, error) {
+	return local.Dialer{Address: a.address, Dial: a.Dial}.Connect(ctx)
+}
+
+// call connects, calls and hangs up.
+func (a *app) call(ctx context.Context, do func(*local.Client) error) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = do(c)
+	return cmp.Or(err, c.Close())
+}
+
+// options is how to write for people here.
+func (a *app) options() status.Options {
+	width, terminal := a.Width()
+	return status.Options{
+		Locale: a.text.Tag(), Width: width,
+		// https://no-color.org
+		Color: terminal && a.Getenv("NO_COLOR") == "" && a.Getenv("TERM") != "dumb",
+	}
+}
+
+func (a *app) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.Stdout, format+"\n", args...)
+	return err
+}
