@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 
 // mayImportInTests adds what only _test.go files may import.
 var mayImportInTests = map[string][]string{
-	"agent/helper":             {"platform/platformtest"},
+	"agent/helper":             {"agent/local", "platform/platformtest"},
 	"agent/local":              {"platform/platformtest"},
 	"agent/service":            {"agent/helper", "platform/platformtest", "server-stub/*"},
 	"agent/control":            {"server-stub/*"},

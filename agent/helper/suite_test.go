@@ -201,6 +201,12 @@ func suiteRequests(t *testing.T, l lend) {
 	if _, err := s.MakeRequest(t.Context(), wanted("p-256")); err != nil {
 		t.Fatal(err)
 	}
+	if len(store.keys) != 1 {
+		t.Errorf("%d keys", len(store.keys))
+	}
+	store.signsOnly = true
+	refused("key that cannot decrypt", wanted("p-256"), enroll.Waiting, enroll.CodeStoreUnsuitable)
+	store.signsOnly = false
 	refused("found key of another kind", wanted("rsa-2048"), enroll.Waiting, enroll.CodeStoreUnsuitable)
 	if len(store.keys) != 1 {
 		t.Error("the found key was replaced")
@@ -242,6 +248,9 @@ func suiteInstallRefuses(t *testing.T, l lend) {
 		}
 		return nil
 	}
+	wantError(t, s.Install(t.Context(), enroll.InstallWanted{ID: id, Store: "mem", Chain: good}), enroll.Transient, enroll.CodeStoreFailed)
+	store.fail, store.certs = nil, nil
+	store.loses = w.issuing // filed, it seems, and not there afterwards
 	wantError(t, s.Install(t.Context(), enroll.InstallWanted{ID: id, Store: "mem", Chain: good}), enroll.Transient, enroll.CodeStoreFailed)
 }
 

@@ -45,6 +45,10 @@ type memoryStore struct {
 	crowded bool
 	// gate, if set, is waited for before a key is made, whatever ctx says.
 	gate <-chan struct{}
+	// loses is a certificate that the store takes and does not keep.
+	loses *x509.Certificate
+	// signsOnly makes keys that can do nothing else.
+	signsOnly bool
 }
 
 func newStore(name string, algorithms ...platform.KeyAlgorithm) *memoryStore {
@@ -212,7 +216,7 @@ func (m *memoryStore) Install(ctx context.Context, id platform.KeyID, chain []*x
 		return platform.ErrNotFound
 	}
 	for _, c := range chain {
-		if !slices.ContainsFunc(m.certs, c.Equal) {
+		if !slices.ContainsFunc(m.certs, c.Equal) && !c.Equal(m.loses) {
 			m.certs = append(m.certs, c)
 		}
 	}
@@ -279,6 +283,9 @@ type memoryRSA struct{ memoryKey }
 type memoryEC struct{ memoryKey }
 
 func (m *memoryStore) key(id platform.KeyID, k crypto.Signer) platform.Key {
+	if m.signsOnly {
+		return memoryKey{k, id, m}
+	}
 	if _, ok := k.(*rsa.PrivateKey); ok {
 		return memoryRSA{memoryKey{k, id, m}}
 	}

@@ -37,7 +37,12 @@ type authority struct {
 
 func newAuthority(t testing.TB, name string) *authority {
 	t.Helper()
-	a := &authority{rootKey: newEC(t, elliptic.P256()), issuingKey: newEC(t, elliptic.P256())}
+	return authorityOf(t, name, newEC(t, elliptic.P256()), newEC(t, elliptic.P256()))
+}
+
+func authorityOf(t testing.TB, name string, rootKey, issuingKey *ecdsa.PrivateKey) *authority {
+	t.Helper()
+	a := &authority{rootKey: rootKey, issuingKey: issuingKey}
 	now := time.Now()
 	root := &x509.Certificate{
 		SerialNumber: serial(t), Subject: pkix.Name{CommonName: name + " root"},

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/des"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -42,6 +43,25 @@ func TestKeyWrapVectors(t *testing.T) {
 	for _, n := range []int{0, 8, 16, 23, 25, 96} {
 		if _, err := unwrapAES(make([]byte, 16), make([]byte, n)); !errors.Is(err, ErrMalformed) {
 			t.Errorf("unwrap %d octets: %v", n, err)
+		}
+	}
+}
+
+// TestSharedInfo holds the derivation against RFC 5753 §7.2, written out by hand.
+func TestSharedInfo(t *testing.T) {
+	const wrap = "300b0609608648016503040105"
+	secret := []byte("the x-coordinate")
+	for _, v := range []struct {
+		material []byte
+		info     string
+	}{
+		{nil, "3015" + wrap + "a206040400000080"},
+		{[]byte("salt"), "301d" + wrap + "a006040473616c74" + "a206040400000080"},
+	} {
+		want := sha256.Sum256(slices.Concat(secret, []byte{0, 0, 0, 1}, unhex(t, v.info)))
+		got, err := agreedKey(oidStdDHSHA256, secret, unhex(t, wrap), 16, v.material)
+		if err != nil || !bytes.Equal(got, want[:16]) {
+			t.Errorf("material %q: %x, %v", v.material, got, err)
 		}
 	}
 }

@@ -1,0 +1,49 @@
+// Command smime-helper lends the session of the user who runs it to the agent's
+// service: keys, certificate stores and prompts. The system starts it at logon.
+// It listens nowhere, has no window of its own, and ends with the session.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"smime-agent/agent/local"
+	"smime-agent/platform"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), platform.StopSignals()...)
+	defer stop()
+	err := run(ctx, env{
+		args: os.Args[1:], getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr,
+		user: platform.CurrentUser, stores: platform.Stores, prompter: platform.NewPrompter(), attach: attach,
+	})
+	if err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintf(os.Stderr, "smime-helper: %v\n", err)
+		}
+		stop()
+		os.Exit(1)
+	}
+}
+
+// attach is the way to the real service.
+func attach(ctx context.Context, address string, once bool, l local.Lending) error {
+	d := local.Dialer{Address: address}
+	if !once {
+		d.AttachForever(ctx, l)
+		return nil
+	}
+	c, err := d.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Attach(ctx, l), c.Close())
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/helper"
+	"smime-agent/agent/local"
+	"smime-agent/agent/text"
+	"smime-agent/platform"
+)
+
+// env is everything that run takes from outside.
+type env struct {
+	args           []string
+	getenv         func(string) string
+	stdout, stderr io.Writer
+	user           func() (platform.User, error)
+	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
+	prompter       platform.Prompter
+	attach         func(ctx context.Context, address string, once bool, l local.Lending) error
+	// watch is how often the stores are looked at; 0 is the default.
+	watch time.Duration
+}
+
+// options are the command line.
+type options struct {
+	address, language string
+	once, version     bool
+}
+
+func parse(e env) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("smime-helper", flag.ContinueOnError)
+	flags.SetOutput(e.stderr)
+	flags.StringVar(&o.address, "address", "", "the service's local `address` (default: the system's)")
+	flags.StringVar(&o.language, "language", "", "BCP 47 `tag` of the language of prompts (default: the user's)")
+	flags.BoolVar(&o.once, "once", false, "end when the service ends, instead of waiting for it to come back")
+	flags.BoolVar(&o.version, "version", false, "print the version")
+	if err := flags.Parse(e.args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	return o, nil
+}
+
+// run lends the session until ctx ends. A second helper of the same user ends
+// at once and without complaint: the first one serves.
+func run(ctx context.Context, e env) error {
+	o, err := parse(e)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintf(e.stdout, "smime-helper %s\n", version)
+		return err
+	}
+	paths, err := platform.CurrentUserPaths(e.getenv)
+	if err != nil {
+		return err
+	}
+	log, closeLog := openLog(paths.State, e.stderr)
+	defer closeLog()
+	unlock, err := lockSession(paths.Runtime)
+	if errors.Is(err, platform.ErrExists) {
+		log.Debug("another helper serves this user")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = serve(ctx, e, o, log)
+	if err != nil {
+		log.Error("helper ended", "error", err.Error())
+	}
+	return errors.Join(err, unlock())
+}
+
+func lockSession(dir string) (func() error, error) {
+	if err := platform.PrivateDir(dir); err != nil {
+		return nil, err
+	}
+	return platform.Lock(filepath.Join(dir, "helper.lock"))
+}
+
+func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
+	user, err := e.user()
+	if err != nil {
+		log.Warn("user not known", "error", err.Error()) // the service asks the kernel, not us
+	}
+	if o.language != "" {
+		user.Locale = o.language
+	}
+	s := newSession(e, user.Locale, log)
+	changed := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go s.Watch(ctx, e.watch, func() {
+		select {
+		case changed <- struct{}{}:
+		default: // one that was not heard yet says as much
+		}
+	})
+	log.Info("helper started", "version", version, "user", user.ID, "locale", user.Locale)
+	defer log.Info("helper stopped")
+	return e.attach(ctx, o.address, o.once, local.Lending{
+		Hello:   local.Hello{Version: "smime-helper/" + version, Locale: user.Locale, UPN: user.UPN},
+		Session: logged{s, log},
+		Changed: changed,
+		Report:  func(err error) { report(log, err) },
+	})
+}
+
+// newSession puts the session together. Stores are opened anew for each task,
+// so no PIN outlives one.
+func newSession(e env, locale string, log *slog.Logger) *helper.Session {
+	s := &helper.Session{Prompter: e.prompter, Words: words{text.For(locale)}, Now: time.Now, Log: log}
+	s.Stores = func(ctx context.Context, modules []platform.Module) ([]platform.Store, error) {
+		return e.stores(ctx, platform.StoreOptions{Modules: modules, PIN: s.PIN})
+	}
+	return s
+}
+
+func report(log *slog.Logger, err error) {
+	if err == nil {
+		log.Info("session lent to the service")
+		return
+	}
+	log.Warn("service not reached", "error", err.Error())
+}
+
+// words says in the user's language what the session shows.
+type words struct{ text *text.Text }
+
+func (w words) Question(q enroll.Question) platform.Question {
+	d := w.text.Prompt(text.Question{
+		Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Reason: string(q.Reason),
+		Note: q.Note, PostponementsLeft: q.PostponementsLeft,
+	})
+	return platform.Question{Title: d.Title, Text: d.Body, Yes: d.Yes, Later: d.Later, No: d.No}
+}
+
+func (w words) Notice(n enroll.Notice) platform.Notice {
+	m := w.text.Notice(text.Notice{Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox})
+	return platform.Notice{Title: m.Title, Text: m.Body}
+}
+
+func (w words) PIN(store string, retry bool) platform.Entry {
+	e := w.text.Secret(store, retry)
+	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel, Secret: true}
+}
+
+func (w words) Hint(code enroll.Code, _ string) string {
+	x := w.text.Explain(string(code), text.About{})
+	if x.Cure == "" {
+		return x.Text
+	}
+	return x.Text + " " + x.Cure
+}

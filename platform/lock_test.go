@@ -1,0 +1,44 @@
+package platform
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(path); !errors.Is(err, ErrExists) {
+		t.Errorf("a second lock: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Lock(path)
+	if err != nil {
+		t.Fatalf("after unlock: %v", err)
+	}
+	if err := again(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Lock(filepath.Join(path, "below")); err == nil {
+		t.Error("locked below a file")
+	}
+}
+
+func TestLockFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")); err != nil {
+		t.Skipf("no links here: %v", err)
+	}
+	if _, err := Lock(filepath.Join(dir, "link")); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, "elsewhere")); err == nil {
+			t.Error("a file was made behind a link")
+		}
+	}
+}
