@@ -70,7 +70,7 @@ func run(ctx context.Context, e env) error {
 	}
 	log, closeLog := openLog(paths.State, e.stderr)
 	defer closeLog()
-	unlock, err := lockSession(paths.Runtime)
+	unlock, err := lockSession(paths, log)
 	if errors.Is(err, platform.ErrExists) {
 		log.Debug("another helper serves this user")
 		return nil
@@ -85,9 +85,17 @@ func run(ctx context.Context, e env) error {
 	return errors.Join(err, unlock())
 }
 
-func lockSession(dir string) (func() error, error) {
+// lockSession locks in the runtime folder, which is this machine's; a home folder
+// may be shared by several, and is the way out where a session came up without
+// its runtime folder (su, cron).
+func lockSession(paths platform.UserPaths, log *slog.Logger) (func() error, error) {
+	dir := paths.Runtime
 	if err := platform.PrivateDir(dir); err != nil {
-		return nil, err
+		log.Warn("no runtime folder", "error", err.Error())
+		dir = paths.State
+		if err := platform.PrivateDir(dir); err != nil {
+			return nil, err
+		}
 	}
 	return platform.Lock(filepath.Join(dir, "helper.lock"))
 }

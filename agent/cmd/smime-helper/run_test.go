@@ -271,3 +271,19 @@ func TestWithoutALogFile(t *testing.T) {
 		t.Errorf("stderr: %s", f.stderr.String())
 	}
 }
+
+func TestWithoutARuntimeFolder(t *testing.T) {
+	f := newFixture(t)
+	if err := os.WriteFile(filepath.Join(f.home, "run"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	served := false
+	f.env.attach = func(context.Context, string, bool, local.Lending) error {
+		served = true
+		return nil
+	}
+	if err := run(t.Context(), f.env); err != nil || !served {
+		t.Errorf("served: %t, %v", served, err)
+	}
+	f.logged(t, "no runtime folder")
+}
