@@ -21,6 +21,11 @@ func listen(address string) (net.Listener, error) {
 	if err := checkAddress(address); err != nil {
 		return nil, err
 	}
+	// Where no service manager made the folder, it is made like systemd's
+	// RuntimeDirectory=: for all to enter, for nobody else to write.
+	if err := makeParents(filepath.Dir(address)); err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, err)
+	}
 	dir, err := socketFolder(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, err)

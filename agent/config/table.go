@@ -122,7 +122,7 @@ const day = 24 * time.Hour
 
 func paceSettings() []Setting {
 	return []Setting{
-		{Name: "sync_floor", Type: Duration, Default: "1m", Since: "0.1", Visible: true,
+		{Name: "sync_floor", Type: Duration, Default: "10s", Since: "0.1", Visible: true,
 			Help:   "Shortest time between two calls for policy, even if the server wants more.",
 			HelpZH: "两次获取策略之间的最短间隔，即使服务器要求更频繁。",
 			put:    interval(func(s *Settings) *time.Duration { return &s.SyncFloor }, time.Second, day)},

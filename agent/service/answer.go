@@ -114,7 +114,7 @@ func (s *Service) remember(a local.Attachment) {
 }
 
 // usersKept bounds the accounts of one machine that are reported.
-const usersKept = 200
+const usersKept = 64
 
 func (s *Service) enrollment(id enroll.ID) (enroll.Enrollment, bool) {
 	for _, e := range s.engine.Enrollments() {

@@ -71,20 +71,25 @@ func notLaterThan(t, limit time.Time) time.Time {
 	return t
 }
 
+// burst is how many contacts may follow each other without the floor between them.
+const burst = 12
+
 // soonest is when a change may be reported: a little later, so that changes
-// gather, and not sooner after the last contact than settings allow. After a
-// failure only the backoff decides.
+// gather, and not more often than settings allow. After a failure only the
+// backoff decides.
 func (s *Service) soonest() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failures > 0 {
 		return time.Now().Add(longestWait)
 	}
-	soon := time.Now().Add(settle)
-	if floor := s.contacted.Add(s.settings.SyncFloor); floor.After(soon) {
-		return floor
+	// A burst is allowed, so that a first enrollment does not wait at each turn;
+	// in the long run the floor holds.
+	wait := settle
+	if lacking := 1 - s.pace.Tokens(); lacking > 0 {
+		wait = max(wait, time.Duration(lacking*float64(s.settings.SyncFloor)))
 	}
-	return soon
+	return time.Now().Add(wait)
 }
 
 // reportSoon has central management told of a change, if it is one that it is told of.
@@ -110,6 +115,7 @@ func (s *Service) pokeContact() {
 func (s *Service) contact(ctx context.Context) time.Duration {
 	s.contacting.Lock()
 	defer s.contacting.Unlock()
+	s.pace.Allow() // counts; when it is due is decided before
 	wait, err := s.exchange(ctx)
 	s.showContact(err)
 	if err == nil {

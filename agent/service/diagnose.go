@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
 )
@@ -100,6 +101,14 @@ func (s *Service) checkHelpers() status.Check {
 	return status.Check{Name: "helpers", OK: true, Detail: fmt.Sprintf("%d attached", len(present))}
 }
 
+// origin says where a value comes from, as people read it.
+func origin(v config.Value) string {
+	if v.Where == "" {
+		return string(v.Source)
+	}
+	return string(v.Source) + " " + v.Where
+}
+
 // Settings gives what is in force.
 func (s *Service) Settings(context.Context) (status.Settings, error) {
 	s.mu.Lock()
@@ -111,7 +120,7 @@ func (s *Service) Settings(context.Context) (status.Settings, error) {
 	}
 	for _, v := range s.settings.Effective() {
 		out.Settings = append(out.Settings, status.Setting{
-			Name: v.Name, Value: v.Value, Source: v.Source, Secret: v.Secret, Problem: problems[v.Name],
+			Name: v.Name, Value: v.Value, Source: origin(v), Problem: problems[v.Name],
 		})
 	}
 	return out, nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"smime-agent/agent/config"
 	"smime-agent/agent/control"
@@ -51,13 +52,15 @@ type Service struct {
 	// poke wakes the contact loop; watchers wakes who follows the status.
 	poke     chan struct{}
 	watchers broadcast
+	// pace counts contacts against the floor between them.
+	pace *rate.Limiter
 	// contacting is held while central management is asked.
 	contacting sync.Mutex
 
 	mu       sync.Mutex
 	settings config.Settings
 	problems []config.Problem
-	print    string // fingerprint of the settings' sources
+	print    config.Fingerprint // of the settings' sources
 	client   *control.Client
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
@@ -83,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
 		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
-		print: config.Fingerprint(o.Sources),
+		print: o.Sources.Fingerprint(), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
 	if err := s.open(); err != nil {

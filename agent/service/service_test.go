@@ -87,7 +87,12 @@ func (b *bench) start(ctx context.Context) {
 			b.t.Cleanup(func() { _ = c.Close() })
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case err := <-b.ended:
+			b.ended <- nil
+			b.t.Fatal("service ended: ", err)
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
 

@@ -5,10 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"smime-agent/agent/config"
 	"smime-agent/agent/control"
@@ -26,7 +29,7 @@ func (s *Service) current() config.Settings {
 // reloadSettings takes settings that have changed, without a restart. What is
 // wrong becomes a condition, and the last good value stays in force.
 func (s *Service) reloadSettings() {
-	print := config.Fingerprint(s.options.Sources)
+	print := s.options.Sources.Fingerprint()
 	s.mu.Lock()
 	same, old := print == s.print, s.settings
 	s.print = print
@@ -34,11 +37,11 @@ func (s *Service) reloadSettings() {
 	if same {
 		return
 	}
-	settings, problems := config.Reload(s.options.Sources, old)
+	settings, problems := config.Reload(old, s.options.Sources)
 	s.mu.Lock()
 	s.settings, s.problems = settings, problems
 	client := s.client
-	if old.Control() != settings.Control() {
+	if !sameWay(old, settings) {
 		s.client = nil // the next contact makes another
 	} else {
 		client = nil
@@ -49,6 +52,7 @@ func (s *Service) reloadSettings() {
 		_ = client.Close()
 	}
 	s.logs.level.Set(settings.LogLevel)
+	s.pace.SetLimit(rate.Every(settings.SyncFloor))
 	s.log.Info("settings in force")
 	s.event(eventSettingsChanged, outcomeSuccess)
 	s.showProblems()
@@ -63,7 +67,7 @@ func (s *Service) showProblems() {
 	texts := map[enroll.Code][]string{}
 	for _, p := range problems {
 		code := status.SettingsInvalid
-		if p.Insecure {
+		if p.Source != config.FromFlag && strings.Contains(p.Wrong, "another user") {
 			code = status.SettingsInsecure
 		}
 		texts[code] = append(texts[code], p.String())
@@ -91,9 +95,12 @@ func (s *Service) controlClient() (*control.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxy, err := proxyOf(settings)
+	if err != nil {
+		return nil, err
+	}
 	client, err = control.New(control.Config{
-		Address: settings.Server, Anchors: anchors, Pins: settings.ServerPins, Token: s.token,
-		Proxy: control.Proxy{URL: settings.Proxy, User: settings.ProxyUser, Password: settings.ProxyPassword},
+		Address: settings.Server, Anchors: anchors, Pins: pins(settings), Token: s.token, Proxy: proxy,
 		Facts: s.controlFacts(), Secrets: s.secrets, Absent: absent, Now: time.Now,
 		Offset: memory.Offset, NotBefore: memory.Contact,
 	})
@@ -118,6 +125,40 @@ func readAnchors(path string) ([]byte, error) {
 	return anchors, nil
 }
 
+func pins(s config.Settings) []string {
+	all := make([]string, 0, len(s.ServerPins))
+	for _, p := range s.ServerPins {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+func proxyOf(s config.Settings) (control.Proxy, error) {
+	p := control.Proxy{URL: string(s.Proxy.Mode), User: s.ProxyUser}
+	if s.Proxy.Mode == config.ProxyURL {
+		p.URL = s.Proxy.URL.String()
+	}
+	if s.ProxyPasswordFile == "" {
+		return p, nil
+	}
+	secret, err := config.ReadSecretFile(s.ProxyPasswordFile)
+	if err != nil {
+		return p, &enroll.Error{Kind: enroll.Waiting, Code: control.CodeUnconfigured, Err: err,
+			Hint: "The file that the setting proxy_password_file names cannot be used. It must hold one line, and only the service may read it."}
+	}
+	p.Password = secret.Reveal()
+	return p, nil
+}
+
+// sameWay says that a connection made under one can serve under the other.
+func sameWay(a, b config.Settings) bool {
+	way := func(s config.Settings) string {
+		return fmt.Sprintf("%q %q %q %q %q %q %q %q", s.Server, s.ServerCA, s.ServerPins, s.JoinToken.Reveal(),
+			s.JoinTokenFile, s.Proxy, s.ProxyUser, s.ProxyPasswordFile)
+	}
+	return way(a) == way(b)
+}
+
 func absent(err error) bool { return errors.Is(err, platform.ErrNotFound) }
 
 func (s *Service) controlFacts() control.Facts {
@@ -136,21 +177,19 @@ func (s *Service) controlFacts() control.Facts {
 func (s *Service) token() string {
 	settings := s.current()
 	if settings.JoinToken != "" {
-		return settings.JoinToken
+		return settings.JoinToken.Reveal()
 	}
 	if settings.JoinTokenFile == "" {
 		return ""
 	}
-	raw, _, err := platform.ReadTrusted(settings.JoinTokenFile, 4096)
-	if errors.Is(err, platform.ErrNotFound) {
-		return ""
-	}
-	if err != nil {
+	token, err := config.ReadSecretFile(settings.JoinTokenFile)
+	switch {
+	case errors.Is(err, platform.ErrNotFound): // it has done its work
+	case err != nil:
 		s.log.Error("join token not read", "file", settings.JoinTokenFile, "error", err)
-		s.wrong.raise(status.SettingsInsecure, "The join token's file cannot be used: "+err.Error()+".")
-		return ""
+		s.wrong.raise(status.SettingsInsecure, "The join token's file cannot be used: it must hold one line, and only the service may read it.")
 	}
-	return strings.TrimSpace(string(raw))
+	return token.Reveal()
 }
 
 // forgetToken removes the join token's file once it has done its work. A token
