@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -13,6 +12,8 @@ import (
 
 	"golang.org/x/term"
 
+	"smime-agent/agent/config"
+	"smime-agent/agent/service"
 	"smime-agent/platform"
 )
 
@@ -20,22 +21,48 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, env{
 		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Width: terminalWidth, Now: time.Now, Version: version(),
+		Getenv: os.Getenv, Width: terminalWidth, Now: time.Now, Version: builtAs(),
 		Dial: platform.Dial, User: platform.CurrentUser, Stores: storeNames,
-		Serve: noServe, Control: noControl,
+		Serve: serve, Control: control,
 	})
 	stop()
 	os.Exit(exitCode(err))
 }
 
-// errNotWired is what the service's commands answer in a build without the service.
-var errNotWired = errors.New("this build has no service in it")
+// serve runs the service with the settings of the places that o names.
+func serve(ctx context.Context, o ServeOptions) error {
+	flags := map[string]string{}
+	for name, value := range map[string]string{"address": o.Address, "state_dir": o.StateDir} {
+		if value != "" {
+			flags[name] = value
+		}
+	}
+	sources := config.SystemSources(flags)
+	if o.ConfigFile != "" {
+		sources.File, sources.FileWanted = o.ConfigFile, true
+	}
+	if o.PolicyDir != "" {
+		sources.Policy = config.PolicyFolder(o.PolicyDir)
+	}
+	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version})
+}
 
-func noServe(context.Context, ServeOptions) error    { return errNotWired }
-func noControl(context.Context, ControlAction) error { return errNotWired }
+func control(_ context.Context, action ControlAction) error {
+	said, err := service.Control(string(action), nil)
+	if said != "" {
+		_, _ = os.Stdout.WriteString(said + "\n")
+	}
+	return err
+}
 
-// version is the module's, as the Go tool stamped it.
-func version() string {
+// version is set by the linker where a release is built.
+var version string
+
+// builtAs is the version: the linker's, or the module's as the Go tool stamped it.
+func builtAs() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

@@ -40,6 +40,8 @@ type ServeOptions struct {
 	Address string
 	// ConfigFile is the administrator's settings file; empty means the system's.
 	ConfigFile string
+	// PolicyDir is the folder of managed policy; empty means the system's.
+	PolicyDir string
 	// StateDir is the service's folder; empty means the system's.
 	StateDir string
 	Version  string

@@ -19,6 +19,7 @@ func (a *app) serviceCommand() *cobra.Command {
 		},
 	}
 	run.Flags().StringVar(&o.ConfigFile, "config", "", "settings file (default: the system's)")
+	run.Flags().StringVar(&o.PolicyDir, "policy", "", "folder of managed policy (default: the system's)")
 	run.Flags().StringVar(&o.StateDir, "state", "", "folder of the service's record (default: the system's)")
 	parent.AddCommand(run)
 	for _, c := range []struct {
