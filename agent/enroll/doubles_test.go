@@ -75,6 +75,8 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) person(name string) *person {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	p := w.users[name]
 	if p == nil {
 		p = &person{present: true, keys: map[string]map[ID]*storedKey{}, stores: []StoreFound{
