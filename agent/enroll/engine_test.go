@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,36 @@ func TestWishToProof(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// TestCrashAtRandom kills the agent again and again, wherever it is, through a
+// first enrollment and two renewals.
+func TestCrashAtRandom(t *testing.T) {
+	seed := rand.Uint64()
+	for run := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, run))
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.person("uid:1")
+			a := asking("uid:1", "a@example.com")
+			for range 5 { // lives
+				w.lock(func() { w.crashAt = w.points + 1 + r.IntN(40) })
+				_, stop := w.run(w.policy(a))
+				w.settle(3 * time.Hour)
+				stop()
+			}
+			w.crashAt = 0
+			for _, a.Profile.Generation = range []string{"", "1", "2"} {
+				_, stop := w.run(w.policy(a))
+				w.settle(6 * time.Hour)
+				stop()
+			}
+			w.check(3)
+			if t.Failed() {
+				t.Fatalf("seed %d, run %d:\n%s", seed, run, w.summary())
+			}
+		})
+	}
 }
 
 // TestCrashEverywhere breaks a first enrollment and a renewal before and after

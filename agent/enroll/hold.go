@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -17,7 +18,11 @@ func (g *Engine) hold(n *entry, err error) {
 	e := n.e
 	now := g.now()
 	e.Problem = g.problem(e, kind, x)
-	g.Log.Warn("step held up", "enrollment", e.ID, "user", e.Assignment.User, "state", string(n.e.State),
+	level := slog.LevelWarn
+	if kind == Waiting {
+		level = slog.LevelInfo
+	}
+	g.Log.Log(context.Background(), level, "step held up", "enrollment", e.ID, "user", e.Assignment.User, "state", string(n.e.State),
 		"kind", string(kind), "code", string(x.Code), "error", x.Error())
 	switch kind {
 	case Waiting:

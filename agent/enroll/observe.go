@@ -2,9 +2,11 @@ package enroll
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -140,7 +142,10 @@ func (g *Engine) read(ctx context.Context, name string, s Session, modules []Mod
 // observe compares what the stores hold with what is on record. Callers hold mu.
 func (g *Engine) observe(name string, found Inventory) {
 	u := g.userOf(name)
-	news := !u.known || !reflect.DeepEqual(u.found, found)
+	slices.SortFunc(found.Keys, func(a, b KeyFound) int { // a listing has no order of its own
+		return cmp.Or(cmp.Compare(a.Store, b.Store), cmp.Compare(a.ID, b.ID))
+	})
+	news := !u.known || !reflect.DeepEqual(u.found.Stores, found.Stores) || !reflect.DeepEqual(u.found.Keys, found.Keys)
 	u.found, u.known = found, true
 	readable := map[string]bool{}
 	for _, s := range found.Stores {

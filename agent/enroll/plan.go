@@ -343,5 +343,11 @@ func (g *Engine) markUnwanted(wanted []place) error {
 		}
 		changed = append(changed, e)
 	}
-	return g.commit(changed...)
+	err := g.commit(changed...)
+	for _, e := range changed {
+		if err == nil && e.State == Over {
+			g.audit(EventEnded, e, true, "code", "unwanted")
+		}
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -104,6 +105,48 @@ func TestOutage(t *testing.T) {
 		synctest.Wait()
 		w.check(1)
 		stop()
+	})
+}
+
+// TestFleet: after six hours of partition a fleet comes back spread over one cap
+// (faults.md F15).
+func TestFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const fleet = 300
+		w := newWorld(t)
+		w.authErr = unreachable
+		var stops []func()
+		var longest time.Duration
+		for i := range fleet {
+			name := fmt.Sprintf("uid:%d", i)
+			w.person(name)
+			p := &process{world: w}
+			// Each agent has a record of its own; the world's is for one machine.
+			g := &Engine{Ledger: noLedger{}, Sessions: p, Authority: p, Now: w.now}
+			stops = append(stops, w.runEngine(g, w.policy(assignment(name, name+"@example.com"))))
+			longest = g.Timing.OutageCap + g.Timing.BackoffCap
+		}
+		w.settle(6 * time.Hour)
+		from := time.Now()
+		w.lock(func() { w.authErr, w.requests = nil, nil })
+		w.settle(longest)
+		if _, certificates, _ := w.counts(); certificates != fleet {
+			t.Errorf("%d of %d certificates after one cap", certificates, fleet)
+		}
+		const slots = 10
+		arrivals := map[int]int{} // each agent submits, and collects at once
+		for _, at := range w.requests {
+			arrivals[int(at.Sub(from)/(longest/slots))]++
+		}
+		for s, n := range arrivals {
+			n /= 2
+			if n > 4*fleet/slots { // twice the mean, and room for chance
+				t.Errorf("%d of %d in slot %d of %d", n, fleet, s, slots)
+			}
+		}
+		for _, stop := range stops {
+			stop()
+		}
 	})
 }
 
