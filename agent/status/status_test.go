@@ -328,12 +328,12 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 			return
 		}
 		seen[v] = true
-		for i := range v.NumField() {
-			name, _, _ := strings.Cut(v.Field(i).Tag.Get("json"), ",")
+		for field := range v.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name == "" || (!bytes.Contains(raw, []byte("`"+name+"`")) && !bytes.Contains(raw, []byte(`"`+name+`"`))) {
-				t.Errorf("%s.%s (%q) is not in docs/status.md", v.Name(), v.Field(i).Name, name)
+				t.Errorf("%s.%s (%q) is not in docs/status.md", v.Name(), field.Name, name)
 			}
-			walk(v.Field(i).Type)
+			walk(field.Type)
 		}
 	}
 	for _, v := range []reflect.Type{reflect.TypeFor[Report](), reflect.TypeFor[Checks](), reflect.TypeFor[Settings]()} {
