@@ -54,8 +54,10 @@ func (d Dialer) conn(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// Client calls the service. Its methods' errors are [*Error]s. It is safe for
-// concurrent use.
+// Client calls the service over one connection. Its methods' errors are
+// [*Error]s. It is safe for concurrent use. The service closes a connection that
+// has had no call for a minute; then calls end with [ReasonNotRunning], and
+// whoever needs more connects anew.
 type Client struct {
 	conn *grpc.ClientConn
 	api  localv1.AgentServiceClient

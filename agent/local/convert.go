@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/text/language"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"smime-agent/agent/enroll"
+	"smime-agent/agent/status"
 	localv1 "smime-agent/proto/local/v1"
 )
 
@@ -20,15 +20,7 @@ const sentence = 500
 // plain makes a text from a user's session fit to be stored, logged and shown
 // to others: bounded, and without what drives a terminal.
 func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar:
-			return -1
-		}
-		return r
-	}, s)
+	s = status.Printable(s)
 	n := 0
 	for i := range s {
 		if n == sentence {

@@ -173,6 +173,9 @@ func TestAnIdleHelperSleeps(t *testing.T) {
 	time.Sleep(3 * time.Second) // what is left of starting
 	const watched = 30 * time.Second
 	before := switches(t, helper.Process.Pid)
+	if before == 0 {
+		t.Skip("this kernel does not count voluntary switches")
+	}
 	time.Sleep(watched)
 	perMinute := float64(switches(t, helper.Process.Pid)-before) * float64(time.Minute) / float64(watched)
 	t.Logf("%.0f voluntary switches a minute", perMinute)

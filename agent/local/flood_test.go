@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"smime-agent/platform"
 	localv1 "smime-agent/proto/local/v1"
 )
 
@@ -279,4 +281,45 @@ func TestUsageIsForgotten(t *testing.T) {
 	if len(c.users) != 0 {
 		t.Error("kept")
 	}
+}
+
+// FuzzConnection gives the server whatever bytes a stranger may write.
+func FuzzConnection(f *testing.F) {
+	for _, begin := range hostile {
+		f.Add(begin)
+	}
+	f.Add([]byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x05\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x8a"))
+	l, err := net.Listen("unix", f.TempDir()+"/a.sock")
+	if err != nil {
+		f.Fatal(err)
+	}
+	everybody := func(net.Conn) (platform.Peer, error) { return platform.Peer{User: "uid:1000"}, nil }
+	s := &Server{Agent: newScripted(), PeerOf: everybody, Limits: Limits{Rate: 1e6, Burst: 1e6}, Log: slog.New(slog.DiscardHandler)}
+	ctx := f.Context() // f itself belongs to this goroutine
+	go func() { _ = s.Serve(ctx, l) }()
+	d := Dialer{Address: l.Addr().String(), Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", address)
+	}}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := d.conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		_, _ = c.Write(raw)
+		_ = c.Close()
+		client, err := d.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Close() }()
+		if _, err := client.Status(t.Context()); err != nil && reasonOf(err) != ReasonNotRunning {
+			t.Error(err) // the connection may have been one too many; the server must not be gone
+		}
+		last, err := d.conn(t.Context())
+		if err != nil {
+			t.Fatal("nobody listens any more: ", err)
+		}
+		_ = last.Close()
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,9 +42,11 @@ func TestAHelperComesBackWhenTheServiceDoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	reports := make(chan error, 64)
 	ended := make(chan struct{})
-	house := first
+	var serving atomic.Pointer[house]
+	serving.Store(first)
 	d := Dialer{Address: "x", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
-		return house.dial(ctx, "1000", house.address)
+		h := serving.Load()
+		return h.dial(ctx, "1000", h.address)
 	}}
 	second := open(t, nil)
 	go func() {
@@ -54,7 +57,7 @@ func TestAHelperComesBackWhenTheServiceDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-first.agent.attached
-	house = second // before the first goes, so that only the goroutine reads it after
+	serving.Store(second)
 	first.stop()
 	if err := <-reports; err == nil {
 		t.Error("not told that it ended")

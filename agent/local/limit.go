@@ -60,6 +60,7 @@ type callers struct {
 type usage struct {
 	connections, calls, sessions int
 	bucket                       bucket
+	warned                       time.Time
 }
 
 func newCallers(l Limits, now func() time.Time) *callers {
@@ -93,6 +94,22 @@ func (c *callers) connect(user string) bool {
 	}
 	u.connections++
 	return true
+}
+
+// warnPause is the shortest time between two log lines on one user's flood.
+const warnPause = time.Minute
+
+// warn says whether it is time for a log line on a user; "" is for whom the
+// kernel does not name.
+func (c *callers) warn(user string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.of(user)
+	if now := c.now(); u.warned.IsZero() || now.Sub(u.warned) >= warnPause {
+		u.warned = now
+		return true
+	}
+	return false
 }
 
 func (c *callers) disconnect(user string) {

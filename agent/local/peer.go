@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 
@@ -29,6 +30,7 @@ var errTooMany = errors.New("too many connections of this user")
 type kernel struct {
 	peerOf  func(net.Conn) (platform.Peer, error)
 	callers *callers
+	log     *slog.Logger
 }
 
 func secure() credentials.CommonAuthInfo {
@@ -43,13 +45,19 @@ func (k kernel) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, err
 		return nil, nil, errors.New("local: connection of another listener")
 	}
 	p, err := k.peerOf(counted.Conn)
+	if err == nil && p.User == "" {
+		err = platform.ErrDenied
+	}
 	if err != nil {
+		if k.callers.warn("") { // gRPC drops a handshake's error
+			k.log.Warn("caller is not known to the system", "error", err)
+		}
 		return nil, nil, fmt.Errorf("ask who calls: %w", err)
 	}
-	if p.User == "" {
-		return nil, nil, fmt.Errorf("ask who calls: %w", platform.ErrDenied)
-	}
 	if !counted.admit(k.callers, p.User) {
+		if k.callers.warn(p.User) {
+			k.log.Warn("too many connections", "user", p.User, "pid", p.PID)
+		}
 		return nil, nil, errTooMany
 	}
 	return counted, authInfo{secure(), p}, nil

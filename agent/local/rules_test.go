@@ -39,42 +39,45 @@ func TestEveryMethodHasARule(t *testing.T) {
 	}
 }
 
+const own1, own2, other1, other2 = "smime-a1", "smime-a2", "smime-b1", "smime-b2"
+
+// moves has each moving method for the owner, another and an administrator.
+var moves = []struct {
+	caller, method, target string
+	want                   []string
+	reason                 Reason
+}{
+	{"1000", "decide", own1, []string{own1}, ""},
+	{"1000", "decide", "ann@corp.example", []string{own1}, ""},
+	{"1000", "decide", "alias.ann@corp.example", []string{own1}, ""},
+	{"1000", "decide", "", []string{own1}, ""},
+	{"1000", "decide", All, []string{own1}, ""},
+	{"1000", "decide", other1, nil, ReasonNotFound},
+	{"1000", "decide", "bob@corp.example", nil, ReasonNotFound},
+	{"1000", "decide", "nobody@corp.example", nil, ReasonNotFound},
+	{"1000", "decide", own2, nil, ReasonWrongState},
+	{"1002", "decide", "", nil, ReasonNothing},
+	{"1002", "decide", All, nil, ReasonNothing},
+	{"0", "decide", other1, []string{other1}, ""},
+	{"0", "decide", "bob@corp.example", []string{other1}, ""},
+	{"0", "decide", "", nil, ReasonNothing},
+	{"0", "decide", All, []string{own1, other1}, ""},
+	{"1000", "renew", own2, []string{own2}, ""},
+	{"1000", "renew", "", []string{own2}, ""},
+	{"1000", "renew", other2, nil, ReasonNotFound},
+	{"1000", "renew", own1, nil, ReasonWrongState},
+	{"0", "renew", other2, []string{other2}, ""},
+	{"0", "renew", All, []string{own2, other2}, ""},
+	{"1000", "prove", own2, []string{own2}, ""},
+	{"1000", "prove", "", []string{own2, "smime-a3"}, ""},
+	{"1000", "prove", other2, nil, ReasonNotFound},
+	{"0", "prove", other2, []string{other2}, ""},
+	{"1000", "prove", strings.Repeat("x", 321), nil, ReasonInvalid},
+}
+
 func TestWhoMayMoveWhat(t *testing.T) {
-	const own1, own2, other1, other2 = "smime-a1", "smime-a2", "smime-b1", "smime-b2"
-	cases := []struct {
-		caller, method, target string
-		want                   []string
-		reason                 Reason
-	}{
-		{"1000", "decide", own1, []string{own1}, ""},
-		{"1000", "decide", "ann@corp.example", []string{own1}, ""},
-		{"1000", "decide", "alias.ann@corp.example", []string{own1}, ""},
-		{"1000", "decide", "", []string{own1}, ""},
-		{"1000", "decide", All, []string{own1}, ""},
-		{"1000", "decide", other1, nil, ReasonNotFound},
-		{"1000", "decide", "bob@corp.example", nil, ReasonNotFound},
-		{"1000", "decide", "nobody@corp.example", nil, ReasonNotFound},
-		{"1000", "decide", own2, nil, ReasonWrongState},
-		{"1002", "decide", "", nil, ReasonNothing},
-		{"1002", "decide", All, nil, ReasonNothing},
-		{"0", "decide", other1, []string{other1}, ""},
-		{"0", "decide", "bob@corp.example", []string{other1}, ""},
-		{"0", "decide", "", nil, ReasonNothing},
-		{"0", "decide", All, []string{own1, other1}, ""},
-		{"1000", "renew", own2, []string{own2}, ""},
-		{"1000", "renew", "", []string{own2}, ""},
-		{"1000", "renew", other2, nil, ReasonNotFound},
-		{"1000", "renew", own1, nil, ReasonWrongState},
-		{"0", "renew", other2, []string{other2}, ""},
-		{"0", "renew", All, []string{own2, other2}, ""},
-		{"1000", "prove", own2, []string{own2}, ""},
-		{"1000", "prove", "", []string{own2, "smime-a3"}, ""},
-		{"1000", "prove", other2, nil, ReasonNotFound},
-		{"0", "prove", other2, []string{other2}, ""},
-		{"1000", "prove", strings.Repeat("x", 321), nil, ReasonInvalid},
-	}
 	h := open(t, func(s *Server) { s.Limits.Burst = 1000 })
-	for _, c := range cases {
+	for _, c := range moves {
 		t.Run(c.caller+" "+c.method+" "+c.target, func(t *testing.T) {
 			client := h.client(c.caller)
 			call := map[string]func(context.Context, string) ([]enroll.ID, error){

@@ -87,7 +87,7 @@ func (s *service) options(peerOf func(net.Conn) (platform.Peer, error)) []grpc.S
 		peerOf = platform.PeerOf
 	}
 	return []grpc.ServerOption{
-		grpc.Creds(kernel{peerOf: peerOf, callers: s.callers}),
+		grpc.Creds(kernel{peerOf: peerOf, callers: s.callers, log: s.log}),
 		grpc.ConnectionTimeout(s.limits.Handshake),
 		grpc.MaxConcurrentStreams(s.limits.Streams),
 		grpc.MaxRecvMsgSize(s.limits.Frame),

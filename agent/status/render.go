@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,13 +81,14 @@ func (p *page) heading(r Report) {
 }
 
 func (p *page) credentials(r Report) {
-	if len(r.Credentials) == 0 {
+	all := current(r.Credentials)
+	if len(all) == 0 {
 		p.line(p.t.Say("status.nocredentials", nil))
 		return
 	}
 	several := false
-	for _, c := range r.Credentials {
-		several = several || c.User != r.Credentials[0].User
+	for _, c := range all {
+		several = several || c.User != all[0].User
 	}
 	head := []string{"mailbox", "state", "ends", "renews", "store", "protection", "proof"}
 	if several {
@@ -95,8 +97,8 @@ func (p *page) credentials(r Report) {
 	for i, name := range head {
 		head[i] = p.t.Say("column."+name, nil)
 	}
-	rows := make([][]string, 0, len(r.Credentials))
-	for _, c := range r.Credentials {
+	rows := make([][]string, 0, len(all))
+	for _, c := range all {
 		row := p.row(c)
 		if several {
 			row = append([]string{Printable(cmp.Or(c.Account, c.User))}, row...)
@@ -104,6 +106,17 @@ func (p *page) credentials(r Report) {
 		rows = append(rows, row)
 	}
 	p.table(head, rows)
+}
+
+// current leaves out attempts that came to nothing and that a newer one has
+// taken up: people need not read history. The JSON form has all.
+func current(all []Credential) []Credential {
+	return slices.DeleteFunc(slices.Clone(all), func(c Credential) bool {
+		return c.State == enroll.Over && slices.ContainsFunc(all, func(newer Credential) bool {
+			return newer.ID > c.ID && newer.User == c.User && newer.Mailbox == c.Mailbox &&
+				newer.Store == c.Store && newer.Profile == c.Profile
+		})
+	})
 }
 
 func (p *page) row(c Credential) []string {

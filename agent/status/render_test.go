@@ -33,6 +33,17 @@ func TestTextInBothLanguages(t *testing.T) {
 	}
 }
 
+func TestHistoryIsLeftOut(t *testing.T) {
+	old := credential(func(e *enroll.Enrollment) { e.ID, e.State = "smime-1", enroll.Over })
+	if out := render(t, Build(facts(nil), []enroll.Enrollment{old}, now), Options{}); !strings.Contains(out, "ended") {
+		t.Errorf("the only attempt is not shown:\n%s", out)
+	}
+	out := render(t, Build(facts(nil), []enroll.Enrollment{old, credential(nil)}, now), Options{})
+	if strings.Contains(out, "ended") || !strings.Contains(out, "active") {
+		t.Error(out)
+	}
+}
+
 func TestColumnsAlignInChinese(t *testing.T) {
 	var b bytes.Buffer
 	p := &page{w: &b, o: Options{}}

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -304,5 +305,41 @@ func TestHidingHasNoCircle(t *testing.T) {
 	}
 	for _, d := range Definitions() {
 		walk(d.Code, nil)
+	}
+}
+
+func TestEveryFieldIsDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(v reflect.Type) {
+		switch v.Kind() {
+		case reflect.Pointer, reflect.Slice:
+			walk(v.Elem())
+			return
+		case reflect.Struct:
+		default:
+			return
+		}
+		if seen[v] || v == reflect.TypeFor[time.Time]() {
+			return
+		}
+		seen[v] = true
+		for field := range v.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name == "" || (!bytes.Contains(raw, []byte("`"+name+"`")) && !bytes.Contains(raw, []byte(`"`+name+`"`))) {
+				t.Errorf("%s.%s (%q) is not in docs/status.md", v.Name(), field.Name, name)
+			}
+			walk(field.Type)
+		}
+	}
+	for _, v := range []reflect.Type{reflect.TypeFor[Report](), reflect.TypeFor[Checks](), reflect.TypeFor[Settings]()} {
+		walk(v)
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d types looked at", len(seen))
 	}
 }

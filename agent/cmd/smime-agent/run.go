@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"time"
@@ -178,9 +179,7 @@ func (a *app) complain(ctx context.Context, err error) error {
 	c, sentence := a.sort(ctx, err)
 	if sentence == "" {
 		data := map[string]any{"Contact": a.text.Say("who.contact", nil)}
-		for k, v := range c.data {
-			data[k] = v
-		}
+		maps.Copy(data, c.data)
 		sentence = a.text.Say("cli."+c.key+".text", data) + "\n  -> " + a.text.Say("cli."+c.key+".cure", data)
 	}
 	_, _ = fmt.Fprintf(a.Stderr, "smime-agent: %s\n", sentence)
