@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // fileStore keeps keys as PEM files of the user, for programs that know no
@@ -83,6 +84,9 @@ func (s *fileStore) create(id KeyID, spec KeySpec) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.forgetTorn(id); err != nil {
+		return nil, denied(err)
+	}
 	if err := s.write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 		return nil, err
 	}
@@ -114,7 +118,36 @@ func (s *fileStore) write(path string, content []byte) error {
 	if err := os.Chmod(s.dir, 0o700); err != nil {
 		return denied(err)
 	}
-	return denied(replaceFile(path, content))
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return denied(err)
+	}
+	// What a crash left half written of any key does not stay for ever.
+	err = errors.Join(sweep(root, time.Now()), writeIn(root, filepath.Base(path), content, 0o600))
+	return errors.Join(err, root.Close())
+}
+
+// forgetTorn removes what a crash left of earlier attempts to write this key.
+func (s *fileStore) forgetTorn(id KeyID) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var failed []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix+string(id)+".key-") {
+			failed = append(failed, removeFile(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// removeFile is no error if the file is not there.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // errDamaged is a file that is there and makes no sense.
@@ -162,7 +195,7 @@ func (s *fileStore) Delete(_ context.Context, id KeyID) error {
 	if len(s.certificates(id)) > 0 {
 		return fmt.Errorf("delete key %s in store file: a certificate is tied to the key: %w", id, ErrDenied)
 	}
-	if err := errors.Join(removeFile(path), removeFile(asideOf(path))); err != nil {
+	if err := removeFile(path); err != nil {
 		return fmt.Errorf("delete key %s in store file: %w", id, denied(err))
 	}
 	return nil

@@ -1,4 +1,100 @@
-// Command server-stub is the reference server for central management.
+// Command server-stub is the reference server for central management: small,
+// but true. A company can run a pilot with it, and another implementation of
+// proto/control/v1 can take its place.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], env{out: os.Stdout, err: os.Stderr, now: time.Now})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "server-stub:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// env is what a command has of the outside.
+type env struct {
+	out io.Writer
+	err io.Writer
+	now func() time.Time
+}
+
+// run is the whole command; tests call it too.
+func run(ctx context.Context, args []string, e env) error {
+	a := &app{env: e}
+	root := &cobra.Command{
+		Use: "server-stub", Short: "Reference server for the S/MIME agent's central management",
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+	}
+	root.SetArgs(args)
+	root.SetOut(e.out)
+	root.SetErr(e.err)
+	root.CompletionOptions.DisableDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.dir, "dir", ".", "data directory of the server")
+	flags.StringVar(&a.server, "server", "", "host:port of the server (default: from the data directory)")
+	flags.StringVar(&a.adminCert, "admin-cert", "", "PEM file with the administrator's certificate and key (default: from the data directory)")
+	flags.StringVar(&a.caFile, "ca", "", "PEM file with the server's transport CA (default: from the data directory)")
+	root.AddCommand(
+		a.initCommand(), a.serveCommand(), a.adminCommand(), a.tokenCommand(), a.devicesCommand(), a.deviceCommand(),
+		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.revokeCommand(), a.policyCommand(),
+		a.renewCommand(), a.proveCommand(), a.versionCommand(),
+	)
+	return explain(root.ExecuteContext(ctx))
+}
+
+// app holds the flags that all commands share.
+type app struct {
+	env
+	dir, server, adminCert, caFile string
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			version := "(unknown)"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version + ", " + info.GoVersion
+			}
+			_, err := fmt.Fprintln(a.out, "server-stub", version)
+			return err
+		},
+	}
+}
+
+// cured is an error with what to do about it.
+type cured struct {
+	err  error
+	cure string
+}
+
+func (c *cured) Error() string { return c.err.Error() + "\n" + c.cure }
+
+func (c *cured) Unwrap() error { return c.err }
+
+func cure(err error, text string) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*cured](err); ok {
+		return err
+	}
+	return &cured{err: err, cure: text}
+}

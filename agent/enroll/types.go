@@ -155,13 +155,16 @@ type Enrollment struct {
 	ID         ID         `json:"id"`
 	Assignment Assignment `json:"assignment"` // as it was when the enrollment began
 	Store      string     `json:"store"`
-	State      State      `json:"state"`
-	Reason     Reason     `json:"reason"`
-	Replaces   ID         `json:"replaces,omitempty"`
-	ReplacedBy ID         `json:"replaced_by,omitempty"`
-	Created    time.Time  `json:"created"`
-	Changed    time.Time  `json:"changed"`
-	Consent    Consent    `json:"consent"`
+	// Key names the key in its store if it is that of an earlier enrollment
+	// (rotation same-key); empty means that the key bears this enrollment's ID.
+	Key        ID        `json:"key,omitempty"`
+	State      State     `json:"state"`
+	Reason     Reason    `json:"reason"`
+	Replaces   ID        `json:"replaces,omitempty"`
+	ReplacedBy ID        `json:"replaced_by,omitempty"`
+	Created    time.Time `json:"created"`
+	Changed    time.Time `json:"changed"`
+	Consent    Consent   `json:"consent"`
 
 	CSR        []byte   `json:"csr,omitempty"`
 	Algorithm  string   `json:"algorithm,omitempty"`
@@ -412,6 +415,7 @@ const (
 	EventIssued    EventCode = "certificate-issued"
 	EventRejected  EventCode = "certificate-rejected" // it failed our checks
 	EventRefused   EventCode = "request-refused"      // the authority refused
+	EventEnded     EventCode = "enrollment-ended"     // over for another reason, such as a lost key
 	EventInstalled EventCode = "certificate-installed"
 	EventProved    EventCode = "credential-proved"
 	EventRenewal   EventCode = "renewal-started"

@@ -1,0 +1,97 @@
+# The targets that people use carry a comment after ##; `make help` prints them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+BIN     := bin
+TOOLS   := .ci/bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+SYSTEMS := linux/amd64 windows/amd64 windows/arm64 darwin/arm64
+BASE    ?= HEAD~1
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Central management and agent on this machine: from nothing to a proved certificate
+	@$(GO) run ./agent/e2e/demo -bin $(BIN)
+
+.PHONY: test
+test: ## Run the tests that need nothing but Go
+	$(GO) test ./...
+
+.PHONY: build
+build: ## Build the three programs into bin/
+	@mkdir -p $(BIN)
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./agent/cmd/... ./server-stub
+
+.PHONY: check
+check: lint vet proto-check fresh race ## Lint, vet for every system, generated files fresh, tidy, race detector
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Lint
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: vet
+vet: ## Vet for Linux (with and without cgo), Windows and macOS
+	@for s in $(SYSTEMS); do \
+		echo "vet $$s"; GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 $(GO) vet ./...; done
+	$(GO) vet ./...
+
+.PHONY: race
+race: ## Run the tests under the race detector
+	$(GO) test -race -short ./...
+
+.PHONY: proto-check
+proto-check: $(TOOLS)/buf ## Lint the contracts and compare them with BASE for breaking changes
+	cd proto && ../$(TOOLS)/buf lint
+	@if git rev-parse -q --verify '$(BASE):proto/buf.yaml' >/dev/null; then \
+		cd proto && ../$(TOOLS)/buf breaking --against '../.git#ref=$(shell git rev-parse -q --verify $(BASE)),subdir=proto'; \
+	else echo "no earlier contract to compare with"; fi
+
+.PHONY: generate
+generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Make the generated files anew
+	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
+	$(GO) generate ./...
+
+.PHONY: fresh
+fresh: generate ## Fail if generated files or go.mod are not what is committed
+	$(GO) mod tidy
+	@if [ -n "$$(git status --porcelain -- '*.pb.go' go.mod go.sum docs installer)" ]; then \
+		git --no-pager diff --stat; echo 'Generated files are stale: run `make generate`, `go mod tidy`, and commit.' >&2; exit 1; fi
+
+.PHONY: e2e
+e2e: e2e-install build ## Real stores, outside judges, kills (installs Debian packages as root)
+	SMIME_AGENT_REQUIRE=1 $(GO) test -count=1 -timeout 30m ./platform/... ./agent/e2e/... ./agent/smime/...
+
+.PHONY: e2e-install
+e2e-install:
+	.ci/install-e2e
+
+.PHONY: bench
+bench: ## Benchmarks: ratios within one run
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./agent/enroll ./agent/state ./server-stub/... ./agent/e2e
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for FUZZTIME each (default 30s)
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p; done; done
+
+# The tools have a module of their own, so that the product's go.mod stays short.
+$(TOOLS)/golangci-lint: PKG = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/buf: PKG = github.com/bufbuild/buf/cmd/buf
+$(TOOLS)/protoc-gen-go: PKG = google.golang.org/protobuf/cmd/protoc-gen-go
+$(TOOLS)/protoc-gen-go-grpc: PKG = google.golang.org/grpc/cmd/protoc-gen-go-grpc
+$(TOOLS)/%: .ci/tools/go.mod
+	@mkdir -p $(TOOLS)
+	@echo "building $(notdir $@)"
+	@cd .ci/tools && $(GO) build -o ../bin/ $(PKG)
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what make built
+	rm -rf $(BIN) dist $(TOOLS)

@@ -1,0 +1,248 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// defaultPostponements is how often "later" may be said if policy does not say;
+// a negative MaxPostponements means never.
+const defaultPostponements = 5
+
+func (e Enrollment) postponementsLeft() int {
+	most := e.Assignment.MaxPostponements
+	if most == 0 {
+		most = defaultPostponements
+	}
+	return max(most-e.Consent.Postponed, 0)
+}
+
+// mustAsk says that the person has still to be asked.
+func (g *Engine) mustAsk(e Enrollment) bool {
+	return e.State == Wanted && e.Consent.Verdict != Approve && !e.consentFree()
+}
+
+func (e Enrollment) consentFree() bool {
+	m := e.Assignment.Consent
+	return e.Consent.NotNeeded || m == ConsentSilent || m == ConsentNotify
+}
+
+// firstConsent is what is known of the person's will when an enrollment begins.
+// An employee meets the agent once: a renewal, and whoever asks himself, is not
+// asked again.
+func firstConsent(e Enrollment, approvedBefore bool, now time.Time) Consent {
+	free := e.Replaces != "" || approvedBefore || e.Reason == ReasonPerson
+	if !free {
+		return Consent{}
+	}
+	return Consent{NotNeeded: true, At: now}
+}
+
+// approvedBefore: the person once said yes for this mailbox. Callers hold mu.
+func (g *Engine) approvedBefore(e Enrollment) bool {
+	for _, n := range g.order {
+		if n.e.Consent.Verdict == Approve && n.e.Assignment.User == e.Assignment.User &&
+			foldMailbox(n.e.Mailbox()) == foldMailbox(e.Mailbox()) {
+			return true
+		}
+	}
+	return false
+}
+
+// askConsent asks the person, unless policy says otherwise or he has spoken.
+func (g *Engine) askConsent(ctx context.Context, e Enrollment) (change, error) {
+	if e.consentFree() {
+		if e.Assignment.Consent == ConsentNotify && !e.Consent.NotNeeded {
+			g.mu.Lock()
+			g.notify(e, NoticeEnrolling)
+			g.mu.Unlock()
+		}
+		return func(e *Enrollment) { e.Consent.NotNeeded, e.Consent.At = true, g.now() }, nil
+	}
+	switch e.Consent.Verdict {
+	case Approve:
+		return nil, nil
+	case Decline:
+		return nil, declined()
+	case Later:
+		if sane(e.Consent.AskAgain, g.now(), g.Timing.PostponeFor).After(g.now()) {
+			return nil, postponed()
+		}
+	}
+	return g.ask(ctx, e)
+}
+
+func (g *Engine) ask(ctx context.Context, e Enrollment) (change, error) {
+	s, err := g.session(e)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	q := g.openPrompt(e, cancel)
+	verdict, err := s.Ask(ctx, q)
+	if decided, has := g.closePrompt(e.ID); has {
+		verdict, err = decided.Verdict, nil // the command line was quicker
+		if verdict != Approve {
+			return nil, refusal(verdict)
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, unanswered(err)
+	}
+	return g.answered(e, verdict)
+}
+
+// unanswered: nobody clicked in time. That is no "later" of the person's.
+func unanswered(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &Error{Kind: Waiting, Code: CodeConsentPending, Err: err,
+		Hint: "The question was not answered. It will be asked again; \"smime-agent approve\" answers it now."}
+}
+
+// answered makes the verdict in the dialog a change, for all enrollments that
+// the same question covers.
+func (g *Engine) answered(e Enrollment, v Verdict) (change, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if v != Approve && v != Decline && v != Later {
+		return nil, fmt.Errorf("ask: verdict %q", v)
+	}
+	for _, n := range g.order {
+		if n.e.ID == e.ID || !sameQuestion(n.e, e) || n.busy {
+			continue
+		}
+		if err := g.decide(n, v); err != nil {
+			return nil, err
+		}
+	}
+	mut := func(e *Enrollment) { *e = g.withVerdict(*e, v) }
+	if v == Approve {
+		return mut, nil
+	}
+	g.auditVerdict(g.withVerdict(e, v), v)
+	return mut, refusal(v)
+}
+
+// sameQuestion: one person is asked once for one mailbox, whatever the stores.
+func sameQuestion(a, b Enrollment) bool {
+	return a.State == Wanted && b.State == Wanted && a.Assignment.User == b.Assignment.User &&
+		foldMailbox(a.Mailbox()) == foldMailbox(b.Mailbox()) && !a.consentFree() && !b.consentFree()
+}
+
+func (g *Engine) openPrompt(e Enrollment, cancel context.CancelFunc) Question {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.byID[e.ID]
+	n.asking, n.decided = cancel, false
+	pending := n.e
+	pending.Problem = g.problem(pending, Waiting, &Error{Code: CodeConsentPending,
+		Hint: "The question is on the screen and waits for an answer."})
+	g.keep(pending)
+	return Question{
+		ID: e.ID, Organization: g.policy.Organization, Contact: g.policy.Contact, Mailbox: e.Mailbox(),
+		Reason: e.Reason, Note: e.Assignment.Note, PostponementsLeft: e.postponementsLeft(),
+	}
+}
+
+func (g *Engine) closePrompt(id ID) (Consent, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.byID[id]
+	n.asking = nil
+	return n.e.Consent, n.decided
+}
+
+func declined() *Error {
+	return &Error{Kind: Waiting, Code: CodeConsentDeclined,
+		Hint: "You declined the certificate. \"smime-agent approve\" takes that back."}
+}
+
+func postponed() *Error {
+	return &Error{Kind: Waiting, Code: CodeConsentPostponed,
+		Hint: "You put the question off. \"smime-agent approve\" answers it now."}
+}
+
+func refusal(v Verdict) *Error {
+	if v == Decline {
+		return declined()
+	}
+	return postponed()
+}
+
+func (g *Engine) withVerdict(e Enrollment, v Verdict) Enrollment {
+	e.Consent.Verdict, e.Consent.At, e.Consent.AskAgain = v, g.now(), time.Time{}
+	if v == Later {
+		e.Consent.Postponed++
+		e.Consent.AskAgain = e.Consent.At.Add(g.Timing.PostponeFor)
+	}
+	return e
+}
+
+func (g *Engine) auditVerdict(e Enrollment, v Verdict) {
+	switch v {
+	case Decline:
+		g.audit(EventDeclined, e, true)
+	case Later:
+		g.audit(EventPostponed, e, true)
+	case Approve: // the step's own event says so
+	}
+}
+
+// Decide takes a person's verdict that came another way than through the
+// prompt, which is closed if it is open. A decline can be taken back at any
+// time by an approval. target is an ID, a mailbox, or empty for all that wait
+// for this user; an empty user stands for all users. It gives what was decided;
+// [ErrNoneFits] if nothing waits for a verdict.
+func (g *Engine) Decide(user, target string, v Verdict) ([]ID, error) {
+	if v != Approve && v != Decline && v != Later {
+		return nil, fmt.Errorf("decide: verdict %q", v)
+	}
+	g.mu.Lock()
+	defer g.unlock()
+	var done []ID
+	for _, n := range g.order {
+		if !(Filter{User: user, Target: target}).fits(n.e) || !g.mustAsk(n.e) {
+			continue
+		}
+		if v == Later && n.e.postponementsLeft() == 0 {
+			return done, &Error{Kind: Final, Code: CodeConsentPending,
+				Hint: "This question cannot be put off again. Approve or decline it."}
+		}
+		if err := g.decide(n, v); err != nil {
+			return done, err
+		}
+		done = append(done, n.e.ID)
+	}
+	if len(done) == 0 {
+		return nil, ErrNoneFits
+	}
+	return done, nil
+}
+
+// decide puts a verdict on record and closes an open prompt. Callers hold mu.
+func (g *Engine) decide(n *entry, v Verdict) error {
+	e := g.withVerdict(n.e, v)
+	e.Problem, e.NextAttempt = nil, time.Time{}
+	if v != Approve {
+		e.Problem = g.problem(e, Waiting, refusal(v))
+		e.NextAttempt = e.Consent.AskAgain
+	}
+	if err := g.commit(e); err != nil {
+		return err
+	}
+	if v == Approve {
+		n.woken = true
+	}
+	g.auditVerdict(e, v)
+	if n.asking != nil {
+		n.decided = true
+		n.asking()
+	}
+	return nil
+}

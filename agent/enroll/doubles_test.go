@@ -1,0 +1,447 @@
+package enroll
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+var errCrashed = errors.New("the process is gone")
+
+// world is what outlives the agent: its record, the users' stores, the authority.
+type world struct {
+	t      testing.TB
+	mu     sync.Mutex
+	offset time.Duration // of the clock against the bubble's
+	ca     *ca
+	record map[ID]Enrollment
+	users  map[string]*person
+	// the authority's books
+	issued   map[ID][]*x509.Certificate
+	csrs     map[ID][]byte
+	refs     map[string]Submission
+	requests []time.Time
+	refused  int // submits that the policy of the test refuses
+	life     time.Duration
+	// faults
+	saveErr   error
+	authErr   func() error
+	mangle    func(*x509.Certificate)
+	pendings  int
+	proofFail string
+	crashAt   int // number of the crash point, from 1; 0 is never
+	points    int
+}
+
+type person struct {
+	present  bool
+	stores   []StoreFound
+	failures []*Error
+	keys     map[string]map[ID]*storedKey
+	ask      func(context.Context, Question) (Verdict, error)
+	asked    int
+	notices  []NoticeCode
+	proofs   int
+	locked   bool
+	discards int
+}
+
+type storedKey struct {
+	private crypto.Signer
+	chain   [][]byte
+	ever    bool // a certificate was once tied to it
+}
+
+func newWorld(t testing.TB) *world {
+	return &world{
+		t: t, ca: newCA(t), record: map[ID]Enrollment{}, users: map[string]*person{},
+		issued: map[ID][]*x509.Certificate{}, csrs: map[ID][]byte{}, refs: map[string]Submission{}, life: 365 * day,
+	}
+}
+
+func (w *world) person(name string) *person {
+	p := w.users[name]
+	if p == nil {
+		p = &person{present: true, keys: map[string]map[ID]*storedKey{}, stores: []StoreFound{
+			{Name: "nss:default", Protection: "software", Algorithms: []string{"rsa-2048", "p-256"}},
+		}}
+		w.users[name] = p
+	}
+	return p
+}
+
+func (w *world) now() time.Time { return time.Now().Add(w.offset) }
+
+// process is one life of the agent: after a crash nothing of it has an effect.
+type process struct {
+	*world
+	dead bool
+}
+
+// effect runs do as an outside effect, with a crash point before and one after,
+// where the effect happened but nobody heard of it.
+func (p *process) effect(do func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.crashes() {
+		return errCrashed
+	}
+	err := do()
+	if p.crashes() {
+		return errCrashed
+	}
+	return err
+}
+
+func (p *process) crashes() bool {
+	if p.dead {
+		return true
+	}
+	p.points++
+	p.dead = p.points == p.crashAt
+	return p.dead
+}
+
+func (p *process) Save(all ...Enrollment) error {
+	return p.effect(func() error {
+		if p.saveErr != nil {
+			return p.saveErr
+		}
+		for _, e := range all {
+			p.record[e.ID] = e
+		}
+		return nil
+	})
+}
+
+func (p *process) Load() ([]Enrollment, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Enrollment
+	for _, e := range p.record {
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func (p *process) Session(name string) (Session, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u, ok := p.users[name]
+	if !ok || !u.present {
+		return nil, false
+	}
+	return &session{p, name, u}, true
+}
+
+type session struct {
+	*process
+	name string
+	u    *person
+}
+
+func (s *session) MakeRequest(_ context.Context, r RequestWanted) (made RequestMade, err error) {
+	err = s.effect(func() error {
+		if s.u.locked {
+			return &Error{Kind: Waiting, Code: CodeStoreLocked, Hint: "Unlock."}
+		}
+		keys := s.u.keys[r.Store]
+		if keys == nil {
+			keys = map[ID]*storedKey{}
+			s.u.keys[r.Store] = keys
+		}
+		id := r.ID
+		if r.ReuseKeyOf != "" {
+			id = r.ReuseKeyOf
+		}
+		k := keys[id]
+		if k == nil {
+			private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				return err
+			}
+			k = &storedKey{private: private}
+			keys[id] = k
+		}
+		made = RequestMade{CSR: newCSR(s.t, k.private), Algorithm: "p-256", Protection: "software"}
+		return nil
+	})
+	return made, err
+}
+
+func newCSR(t testing.TB, key crypto.Signer) []byte {
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+func (s *session) Install(_ context.Context, w InstallWanted) error {
+	return s.effect(func() error {
+		k := s.u.keys[w.Store][w.ID]
+		if k == nil {
+			return &Error{Kind: Final, Code: CodeKeyMissing}
+		}
+		leaf, err := x509.ParseCertificate(w.Chain[0])
+		if err != nil || !sameKey(k.private.Public(), leaf.PublicKey) {
+			s.t.Errorf("installed what is not for the key: %v", err)
+		}
+		k.chain, k.ever = w.Chain, true
+		return nil
+	})
+}
+
+func (s *session) Prove(_ context.Context, w ProofWanted) (p Proof, err error) {
+	err = s.effect(func() error {
+		s.u.proofs++
+		if s.u.locked {
+			return &Error{Kind: Waiting, Code: CodeStoreLocked, Hint: "Unlock."}
+		}
+		p = Proof{At: s.now(), Signs: w.Sign, Decrypts: w.Encrypt, ChainOK: true, Failure: s.proofFail}
+		if k := s.u.keys[w.Store][w.ID]; k == nil || k.chain == nil {
+			p.Failure = "No key."
+		}
+		return nil
+	})
+	return p, err
+}
+
+func (s *session) Inventory(context.Context, []Module) (inv Inventory, err error) {
+	err = s.effect(func() error {
+		inv = Inventory{Stores: slices.Clone(s.u.stores), Failures: s.u.failures}
+		for _, store := range s.u.stores {
+			for id, k := range s.u.keys[store.Name] {
+				spki, _ := x509.MarshalPKIXPublicKey(k.private.Public())
+				inv.Keys = append(inv.Keys, KeyFound{ID: id, Store: store.Name, PublicKey: spki, Chain: k.chain})
+			}
+		}
+		slices.SortFunc(inv.Keys, func(a, b KeyFound) int { return slices.Compare([]byte(a.ID), []byte(b.ID)) })
+		return nil
+	})
+	return inv, err
+}
+
+func (s *session) Discard(_ context.Context, store string, id ID, _ []Module) error {
+	return s.effect(func() error {
+		k := s.u.keys[store][id]
+		if k == nil {
+			return nil
+		}
+		if k.ever || len(s.issued[id]) > 0 {
+			s.t.Errorf("key %s had a certificate and was to be discarded", id)
+			return &Error{Kind: Waiting, Code: CodeStoreDenied}
+		}
+		delete(s.u.keys[store], id)
+		s.u.discards++
+		return nil
+	})
+}
+
+func (s *session) Ask(ctx context.Context, q Question) (v Verdict, err error) {
+	err = s.effect(func() error { s.u.asked++; return nil })
+	if err != nil {
+		return "", err
+	}
+	if s.u.ask == nil {
+		return Approve, nil
+	}
+	return s.u.ask(ctx, q)
+}
+
+func (s *session) Notify(_ context.Context, n Notice) error {
+	return s.effect(func() error { s.u.notices = append(s.u.notices, n.Code); return nil })
+}
+
+func (p *process) Submit(_ context.Context, s Submission) (r Receipt, err error) {
+	err = p.effect(func() error {
+		p.requests = append(p.requests, p.now())
+		if p.authErr != nil {
+			if err := p.authErr(); err != nil {
+				return err
+			}
+		}
+		if p.refused > 0 {
+			p.refused--
+			return &Error{Kind: Final, Code: CodeRequestRefused, Hint: "No."}
+		}
+		if old, ok := p.csrs[s.ID]; ok && !slices.Equal(old, s.CSR) {
+			return &Error{Kind: Final, Code: CodeRequestRefused, Hint: "Another CSR."}
+		}
+		p.csrs[s.ID] = s.CSR
+		r.Reference = "ref-" + string(s.ID)
+		p.refs[r.Reference] = s
+		return nil
+	})
+	return r, err
+}
+
+func (p *process) Collect(_ context.Context, ref string) (c Collection, err error) {
+	err = p.effect(func() error {
+		p.requests = append(p.requests, p.now())
+		if p.authErr != nil {
+			if err := p.authErr(); err != nil {
+				return err
+			}
+		}
+		s, ok := p.refs[ref]
+		if !ok {
+			return &Error{Kind: Final, Code: CodeRequestRefused}
+		}
+		if p.pendings > 0 {
+			p.pendings--
+			c = Collection{WaitsFor: "administrator", RetryAfter: time.Minute}
+			return nil
+		}
+		if len(p.issued[s.ID]) == 0 {
+			p.issued[s.ID] = append(p.issued[s.ID], p.ca.issue(p.t, s.CSR, s.Mailboxes, time.Now(), p.life, p.mangle))
+		}
+		c.Chain = [][]byte{p.issued[s.ID][0].Raw, p.ca.issuing.Raw}
+		return nil
+	})
+	return c, err
+}
+
+// engine starts a life of the agent.
+func (w *world) engine() (*Engine, *process) {
+	p := &process{world: w}
+	return &Engine{Ledger: p, Sessions: p, Authority: p, Now: w.now}, p
+}
+
+// ca is a small authority of two levels.
+type ca struct {
+	root, issuing *x509.Certificate
+	rootKey, key  *ecdsa.PrivateKey
+}
+
+func newCA(t testing.TB) *ca {
+	c := &ca{}
+	// Long enough for years of virtual time, which begins in 2000.
+	from, to := time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
+	tmpl := func(name string) *x509.Certificate {
+		return &x509.Certificate{
+			SerialNumber: big.NewInt(1 << 62), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: to,
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		}
+	}
+	c.rootKey, c.root = selfSigned(t, tmpl("Root"))
+	var err error
+	if c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	issuing := tmpl("Issuing")
+	issuing.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}
+	c.issuing = sign(t, issuing, c.root, &c.key.PublicKey, c.rootKey)
+	return c
+}
+
+func selfSigned(t testing.TB, tmpl *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, sign(t, tmpl, tmpl, &key.PublicKey, key)
+}
+
+func sign(t testing.TB, tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *ca) template(mailboxes []string, now time.Time, life time.Duration) *x509.Certificate {
+	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
+	return &x509.Certificate{
+		SerialNumber: serial.SetBit(serial, 126, 1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(life - time.Hour - time.Second),
+		Subject: pkix.Name{CommonName: mailboxes[0]}, EmailAddresses: mailboxes,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		BasicConstraintsValid: true, PolicyIdentifiers: []asn1.ObjectIdentifier{{2, 23, 140, 1, 5, 1, 3}},
+	}
+}
+
+func (c *ca) issue(t testing.TB, csr []byte, mailboxes []string, now time.Time, life time.Duration, mangle func(*x509.Certificate)) *x509.Certificate {
+	r, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := c.template(mailboxes, now, life)
+	if mangle != nil {
+		mangle(tmpl)
+	}
+	return sign(t, tmpl, c.issuing, r.PublicKey, c.key)
+}
+
+func (w *world) policy(as ...Assignment) Policy {
+	return Policy{Revision: "1", Organization: "Example", Assignments: as, Anchors: [][]byte{w.ca.root.Raw}}
+}
+
+func assignment(user, mailbox string) Assignment {
+	return Assignment{
+		User: user, Mailboxes: []string{mailbox}, Consent: ConsentSilent,
+		Profile: Profile{Name: "employee-dual", Keys: []string{"p-256"}, Sign: true, Encrypt: true, MaxValidity: 366 * day},
+	}
+}
+
+// check judges from the record, the stores and the authority's books, not from
+// what the agent says: I1 to I3, for as many certificates per slot as issued.
+func (w *world) check(certificatesPerSlot int) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	active, perSlot, names := map[slot]int{}, map[slot]int{}, map[ID]bool{}
+	for _, e := range w.record {
+		names[e.KeyName()] = true
+		if e.State == Active {
+			active[slotOf(e)]++
+		}
+		if e.inProgress() {
+			w.t.Errorf("%s is %s: %+v", e.ID, e.State, e.Problem)
+		}
+		perSlot[slotOf(e)] += len(w.issued[e.ID])
+	}
+	for s, n := range perSlot {
+		if n != certificatesPerSlot || active[s] != 1 {
+			w.t.Errorf("slot %v: %d certificates, %d active", s, n, active[s])
+		}
+	}
+	for name, u := range w.users {
+		for store, keys := range u.keys {
+			for id, k := range keys {
+				if !names[id] || k.chain == nil {
+					w.t.Errorf("orphan key %s in %s of %s", id, store, name)
+				}
+			}
+			if len(keys) != certificatesPerSlot {
+				w.t.Errorf("%d keys in %s of %s", len(keys), store, name)
+			}
+		}
+	}
+}
+
+func (w *world) summary() string {
+	s := ""
+	for _, e := range w.record {
+		s += fmt.Sprintf("%s %s %s %s %+v\n", e.ID, e.Store, e.State, e.Reason, e.Problem)
+	}
+	return s
+}

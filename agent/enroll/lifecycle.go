@@ -1,0 +1,268 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// change is what a step makes of its enrollment.
+type change func(*Enrollment)
+
+// step leads from one resting place to the next by one outside effect, which
+// can be repeated.
+type step struct {
+	from  State
+	do    func(*Engine, context.Context, Enrollment) (change, error)
+	to    State
+	event EventCode
+	// needs says whom the step needs.
+	needs need
+}
+
+type need int
+
+const (
+	needsPerson need = iota // the user's session, for a prompt
+	needsStore              // the user's session, for his key store
+	needsAuthority
+)
+
+// lifecycle is the life of a credential: a straight line.
+var lifecycle = []step{
+	{Wanted, (*Engine).askConsent, Consented, EventConsent, needsPerson},
+	{Consented, (*Engine).makeRequest, Requested, EventKey, needsStore},
+	{Requested, (*Engine).submit, Submitted, EventSubmitted, needsAuthority},
+	{Submitted, (*Engine).collect, Issued, EventIssued, needsAuthority},
+	{Issued, (*Engine).install, Installed, EventInstalled, needsStore},
+	{Installed, (*Engine).prove, Active, EventProved, needsStore},
+}
+
+// stepFrom finds the step that leads on; none from Active, Kept and Over.
+func stepFrom(s State) (step, bool) {
+	for _, st := range lifecycle {
+		if st.from == s {
+			return st, true
+		}
+	}
+	return step{}, false
+}
+
+// rank orders the states.
+func (s State) rank() int {
+	for i, st := range []State{Wanted, Consented, Requested, Submitted, Issued, Installed, Active, Kept, Over} {
+		if st == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// inProgress says that the way leads on.
+func (e Enrollment) inProgress() bool { r := e.State.rank(); return r >= 0 && r < Active.rank() }
+
+// KeyName is the name of the key in its store.
+func (e Enrollment) KeyName() ID {
+	if e.Key != "" {
+		return e.Key
+	}
+	return e.ID
+}
+
+func (g *Engine) session(e Enrollment) (Session, error) {
+	if s, ok := g.Sessions.Session(e.Assignment.User); ok {
+		return s, nil
+	}
+	return nil, errAbsent()
+}
+
+func errAbsent() *Error {
+	return &Error{
+		Kind: Waiting, Code: CodeUserAbsent,
+		Hint: "The user is not logged in. It goes on at the next login.",
+	}
+}
+
+func (g *Engine) makeRequest(ctx context.Context, e Enrollment) (change, error) {
+	s, err := g.session(e)
+	if err != nil {
+		return nil, err
+	}
+	a := e.Assignment
+	made, err := s.MakeRequest(ctx, RequestWanted{
+		ID: e.ID, Store: e.Store, Keys: a.Profile.Keys, Mailboxes: a.Mailboxes, DisplayName: a.DisplayName,
+		Sign: a.Profile.Sign, Encrypt: a.Profile.Encrypt, Modules: g.modulesFor(e), ReuseKeyOf: e.Key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := orderedKey(ChainRules{CSR: made.CSR}); err != nil {
+		return nil, &Error{Kind: Transient, Code: CodeStoreFailed, Err: err,
+			Hint: "The key store gave a request that is not in order. The agent tries again."}
+	}
+	return func(e *Enrollment) {
+		e.CSR, e.Algorithm, e.Protection = made.CSR, made.Algorithm, made.Protection
+	}, nil
+}
+
+func (g *Engine) submit(ctx context.Context, e Enrollment) (change, error) {
+	a := e.Assignment
+	r, err := g.Authority.Submit(ctx, Submission{
+		ID: e.ID, CSR: e.CSR, Profile: a.Profile.Name, User: a.User, Mailboxes: a.Mailboxes,
+		Store: e.Store, Protection: e.Protection, Replaces: e.Replaces, Reason: e.Reason,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.Reference == "" {
+		return nil, &Error{Kind: Transient, Code: CodeControlRejected, Err: errors.New("receipt without reference"),
+			Hint: "Central management gave an answer that cannot be used. The agent tries again."}
+	}
+	return func(e *Enrollment) { e.Reference = r.Reference }, nil
+}
+
+func (g *Engine) collect(ctx context.Context, e Enrollment) (change, error) {
+	c, err := g.Authority.Collect(ctx, e.Reference)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Chain) == 0 {
+		return nil, g.pending(c)
+	}
+	g.mu.Lock()
+	rules := g.rulesFor(e)
+	g.mu.Unlock()
+	leaf, err := CheckChain(c.Chain, rules)
+	if err != nil {
+		return nil, rejected(err)
+	}
+	return func(e *Enrollment) { setChain(e, c.Chain, leaf, c.SuggestedRenewal) }, nil
+}
+
+// rulesFor is what was ordered. Callers hold mu.
+func (g *Engine) rulesFor(e Enrollment) ChainRules {
+	a := e.Assignment
+	r := ChainRules{
+		CSR: e.CSR, Mailboxes: a.Mailboxes, Sign: a.Profile.Sign, Encrypt: a.Profile.Encrypt,
+		MaxValidity: a.Profile.MaxValidity, Anchors: g.policy.Anchors, Now: g.now(), Ahead: g.Timing.Ahead,
+	}
+	for _, n := range g.order {
+		if n.e.Assignment.User == a.User && len(n.e.Chain) > 0 {
+			r.Earlier = append(r.Earlier, n.e.Chain[0])
+		}
+	}
+	return r
+}
+
+// pending says for whom the authority's answer waits.
+func (g *Engine) pending(c Collection) *Error {
+	e := &Error{Kind: Waiting, RetryAfter: c.RetryAfter}
+	if e.RetryAfter <= 0 {
+		e.RetryAfter = g.Timing.PollPending
+	}
+	switch c.WaitsFor {
+	case "administrator":
+		e.Code, e.Hint = CodeApprovalPending, "The request waits for an administrator's approval."
+	case "mailbox":
+		e.Code, e.Hint = CodeChallengePending, "A message was sent to the mailbox. Follow what it says."
+	default:
+		e.Code, e.Hint = CodeAuthorityPending, "The certificate authority is working on the request."
+	}
+	return e
+}
+
+// rejected makes a failed check an error: what may pass later is tried again,
+// since a clock can be wrong and an anchor can come with the next policy.
+func rejected(err error) *Error {
+	e := &Error{Kind: Final, Code: CodeCertificateRejected, Err: err,
+		Hint: "The certificate that came is not the one that was ordered and was refused. Tell the administrator."}
+	if c, ok := errors.AsType[*ChainError](err); ok && c.Passing {
+		e.Kind = Transient
+	}
+	return e
+}
+
+func (g *Engine) install(ctx context.Context, e Enrollment) (change, error) {
+	s, err := g.session(e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Revoked {
+		return nil, rejected(errors.New("revoked before it was installed"))
+	}
+	g.mu.Lock()
+	rules, wanted := g.rulesFor(e), g.installWanted(e)
+	g.mu.Unlock()
+	// Days may lie between issue and a login: what is installed is good now.
+	if _, err := CheckChain(e.Chain, e.keyRule(rules)); err != nil {
+		return nil, rejected(err)
+	}
+	return nil, s.Install(ctx, wanted)
+}
+
+// keyRule lets a credential without a CSR (adopted, or rebuilt) stand for itself:
+// its store vouched that key and certificate belong together.
+func (e Enrollment) keyRule(r ChainRules) ChainRules {
+	if leaf := leafOf(e); len(e.CSR) == 0 && leaf != nil {
+		r.PublicKey = leaf.RawSubjectPublicKeyInfo
+	}
+	return r
+}
+
+// installWanted is what the session needs. Callers hold mu.
+func (g *Engine) installWanted(e Enrollment) InstallWanted {
+	w := InstallWanted{ID: e.KeyName(), Store: e.Store, Chain: e.Chain, Modules: g.modules(e)}
+	if g.policy.InstallAnchors {
+		w.Trust = g.policy.Anchors
+	}
+	return w
+}
+
+// modulesFor is modules for those who do not hold mu.
+func (g *Engine) modulesFor(e Enrollment) []Module {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.modules(e)
+}
+
+// advance puts a finished step's result on record. Callers hold mu.
+func (g *Engine) advance(n *entry, st step, mut change) error {
+	e := n.e
+	if mut != nil {
+		mut(&e)
+	}
+	e.State, e.Changed = st.to, g.now()
+	e.Problem, e.Attempts, e.NextAttempt = nil, 0, time.Time{}
+	batch := []Enrollment{e}
+	if st.to == Active {
+		batch = g.succession(e)
+	}
+	if err := g.commit(batch...); err != nil {
+		return err
+	}
+	if st.to != Consented || !e.Consent.NotNeeded { // nobody gave what nobody was asked for
+		g.audit(st.event, e, true)
+	}
+	for _, old := range batch[1:] {
+		g.audit(EventKept, old, true, "replaced_by", string(e.ID))
+	}
+	if st.to == Active {
+		g.notifyActive(e)
+	}
+	return nil
+}
+
+// succession makes e the active one: whatever was active in its slot, or is
+// replaced by it, is kept for old mail from now on. Both are saved as one.
+func (g *Engine) succession(e Enrollment) []Enrollment {
+	batch := []Enrollment{e}
+	for _, n := range g.order {
+		old := n.e
+		if old.ID == e.ID || old.State != Active || old.ID != e.Replaces && slotOf(old) != slotOf(e) {
+			continue
+		}
+		old.State, old.ReplacedBy, old.Changed, old.Problem = Kept, e.ID, e.Changed, nil
+		batch = append(batch, old)
+	}
+	return batch
+}

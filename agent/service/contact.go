@@ -1,0 +1,359 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"smime-agent/agent/control"
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/status"
+)
+
+const (
+	// tick is how often wall-clock deadlines and settings are looked at: timers
+	// stand still while a machine sleeps.
+	tick = time.Minute
+	// firstRetry is the first bound of the waits after a failed contact.
+	firstRetry = 5 * time.Second
+	// settle is how long changes are gathered before they are reported.
+	settle = 500 * time.Millisecond
+	// hold is how long a call is held open while an answer is awaited.
+	hold = 55 * time.Second
+	// ordersKept is how many orders are remembered as done.
+	ordersKept = 64
+)
+
+// keepContact asks central management when it is due, until ctx ends.
+func (s *Service) keepContact(ctx context.Context) error {
+	next := time.Now()
+	var awaited chan bool
+	for {
+		s.reloadSettings()
+		if now := time.Now(); !now.Before(next) {
+			next = now.Add(s.contact(ctx))
+			if awaited == nil {
+				awaited = s.await(ctx)
+			}
+		}
+		timer := time.NewTimer(min(tick, max(time.Until(next), 0)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case sync := <-awaited:
+			if awaited = nil; sync {
+				next = time.Now()
+			} else {
+				awaited = s.await(ctx)
+			}
+		case <-s.poke:
+			if soon := s.soonest(); soon.Before(next) {
+				next = soon
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+		next = notLaterThan(next, time.Now().Add(longestWait))
+	}
+}
+
+// longestWait bounds how far away a deadline may be: the clock may have been
+// set back by years.
+const longestWait = 25 * time.Hour
+
+func notLaterThan(t, limit time.Time) time.Time {
+	if t.After(limit) {
+		return limit
+	}
+	return t
+}
+
+// soonest is when a change may be reported: a little later, so that changes
+// gather, and not sooner after the last contact than settings allow. After a
+// failure only the backoff decides.
+func (s *Service) soonest() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failures > 0 {
+		return time.Now().Add(longestWait)
+	}
+	soon := time.Now().Add(settle)
+	if floor := s.contacted.Add(s.settings.SyncFloor); floor.After(soon) {
+		return floor
+	}
+	return soon
+}
+
+// reportSoon has central management told of a change, if it is one that it is told of.
+func (s *Service) reportSoon() {
+	digest := s.digest()
+	s.mu.Lock()
+	changed := digest != s.reported
+	s.mu.Unlock()
+	if changed {
+		s.pokeContact()
+	}
+}
+
+func (s *Service) pokeContact() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// contact joins if need be, renews the identity if it is due, reports and takes
+// what central management says. It gives the wait until the next contact.
+func (s *Service) contact(ctx context.Context) time.Duration {
+	s.contacting.Lock()
+	defer s.contacting.Unlock()
+	wait, err := s.exchange(ctx)
+	s.showContact(err)
+	if err == nil {
+		s.mu.Lock()
+		s.failures, s.contacted, s.starting = 0, time.Now(), false
+		s.mu.Unlock()
+		s.engine.Reachable()
+		return max(wait, s.current().SyncFloor)
+	}
+	if ctx.Err() != nil {
+		return 0
+	}
+	s.mu.Lock()
+	s.failures++
+	s.starting = false
+	n := s.failures
+	s.mu.Unlock()
+	s.log.Warn("central management not reached", "failures", n, "error", err)
+	return s.retryIn(n, enroll.AsError(err).RetryAfter)
+}
+
+// retryIn is exponential with full jitter in its upper half, so that a fleet
+// spreads and a lone machine is not stuck at short waits.
+func (s *Service) retryIn(failures int, wished time.Duration) time.Duration {
+	bound := s.current().RetryCap
+	if failures < 20 {
+		bound = min(bound, firstRetry<<(failures-1))
+	}
+	wait := bound/2 + rand.N(bound/2+1) //nolint:gosec // jitter is no secret
+	return max(wait, min(wished, longestWait))
+}
+
+func (s *Service) exchange(ctx context.Context) (time.Duration, error) {
+	client, err := s.controlClient()
+	if err != nil {
+		return 0, err
+	}
+	joined, err := client.EnsureJoined(ctx)
+	if err != nil {
+		s.joinFailed(err)
+		return 0, err
+	}
+	s.takeJoined(joined)
+	if err := s.renewIdentity(ctx, client); err != nil {
+		return 0, err
+	}
+	return s.sync(ctx, client)
+}
+
+func (s *Service) joinFailed(err error) {
+	if e := enroll.AsError(err); e.Code == status.JoinRefused || e.Code == status.DeviceRefused {
+		s.mu.Lock()
+		again := s.refusedFor == e.Hint
+		s.refusedFor = e.Hint
+		s.mu.Unlock()
+		if !again {
+			s.event(eventJoinRefused, outcomeFailure, "code", string(e.Code), "detail", e.Hint)
+		}
+	}
+}
+
+func (s *Service) takeJoined(j control.Joined) {
+	s.mu.Lock()
+	s.joined = j
+	s.refusedFor = ""
+	s.mu.Unlock()
+	if j.New {
+		s.log.Info("joined central management", "device_id", j.DeviceID)
+		s.event(eventJoined, outcomeSuccess)
+		s.forgetToken()
+	}
+}
+
+func (s *Service) renewIdentity(ctx context.Context, client *control.Client) error {
+	renewed, err := client.RenewIdentity(ctx)
+	if err != nil {
+		return err
+	}
+	if renewed {
+		s.event(eventIdentityRenewed, outcomeSuccess)
+		joined, err := client.EnsureJoined(ctx)
+		if err != nil {
+			return err
+		}
+		s.takeJoined(joined)
+	}
+	return nil
+}
+
+// sync reports what is here and takes what is to be done.
+func (s *Service) sync(ctx context.Context, client *control.Client) (time.Duration, error) {
+	digest := s.digest()
+	in := s.syncInput()
+	out, err := client.Sync(ctx, in)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.take(client, out, in.Rebuild); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	s.reported = digest
+	s.mu.Unlock()
+	return out.NextSync, s.sendEvents(ctx, client)
+}
+
+// take puts an answer into effect: what it says is on record before it is done.
+func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt bool) error {
+	s.mu.Lock()
+	s.memory.Offset, s.memory.Contact = out.Offset, client.LastContact()
+	s.memory.Next = time.Now().Add(out.NextSync)
+	done := s.memory.Orders
+	memory := s.memory
+	s.mu.Unlock()
+	if out.Policy != nil {
+		if err := s.takePolicy(*out.Policy); err != nil {
+			return err
+		}
+		memory.Revision = out.Policy.Revision
+	}
+	if rebuilt {
+		if err := s.engine.Restore(known(out.Known)); err != nil {
+			return err
+		}
+		s.wrong.clear(status.RecordDamaged, status.RecordRebuilding)
+	}
+	for _, o := range out.Orders {
+		if !slices.Contains(done, o.ID) {
+			if err := s.obey(o); err != nil {
+				return err
+			}
+			done = append(done, o.ID)
+		}
+	}
+	memory.Orders = done[max(0, len(done)-ordersKept):]
+	s.engine.Ready(out.Ready)
+	s.mu.Lock()
+	s.memory = memory
+	s.mu.Unlock()
+	return s.record.SaveSync(memory)
+}
+
+func (s *Service) takePolicy(p enroll.Policy) error {
+	if err := s.record.SavePolicy(p); err != nil {
+		return err
+	}
+	if err := s.engine.Apply(p); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	before := s.policy
+	s.policy = &p
+	s.mu.Unlock()
+	if before == nil || before.Revision != p.Revision {
+		s.log.Info("policy in force", "revision", p.Revision, "assignments", len(p.Assignments))
+		s.event(eventPolicyChanged, outcomeSuccess, "detail", "revision "+p.Revision)
+	}
+	s.watchers.tell()
+	return nil
+}
+
+// obey does what central management orders once. An order for an enrollment
+// that is gone is done.
+func (s *Service) obey(o control.Order) error {
+	var err error
+	switch o.Kind {
+	case control.OrderRenew:
+		_, err = s.engine.Renew(enroll.Filter{Target: string(o.Enrollment)}, enroll.ReasonAdministrator)
+	case control.OrderRevoked:
+		err = s.engine.Revoked(o.Enrollment, o.Reason, o.At)
+	case control.OrderProve:
+		s.engine.ProveNow(enroll.Filter{})
+	}
+	if errors.Is(err, enroll.ErrNoneFits) {
+		s.log.Warn("order fits no enrollment", "order", o.ID, "kind", string(o.Kind), "enrollment", string(o.Enrollment))
+		return nil
+	}
+	return err
+}
+
+// sendEvents empties the outbox.
+func (s *Service) sendEvents(ctx context.Context, client *control.Client) error {
+	for {
+		pending, err := s.record.Pending(reportBatch)
+		if err != nil || len(pending) == 0 {
+			return err
+		}
+		events := make([]control.AuditEvent, 0, len(pending))
+		for _, p := range pending {
+			events = append(events, control.AuditEvent{ID: p.ID, Event: p.Event})
+		}
+		recorded, err := client.Report(ctx, events)
+		if forget := s.record.Forget(recorded...); forget != nil {
+			return errors.Join(err, forget)
+		}
+		if err != nil || len(recorded) == 0 {
+			return err
+		}
+	}
+}
+
+// await holds a call open while an answer is awaited. The channel says when the
+// call is over, and whether there is reason to sync; nil if nothing is awaited.
+func (s *Service) await(ctx context.Context) chan bool {
+	references := s.pending()
+	s.mu.Lock()
+	client, revision, failures := s.client, s.memory.Revision, s.failures
+	s.mu.Unlock()
+	if client == nil || len(references) == 0 || failures > 0 {
+		return nil
+	}
+	done := make(chan bool, 1)
+	go func() {
+		got, err := client.Await(ctx, hold, revision, references)
+		if err != nil {
+			s.log.Info("held call ended", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(s.retryIn(3, enroll.AsError(err).RetryAfter)):
+			}
+			done <- true
+			return
+		}
+		s.engine.Ready(got.Ready)
+		done <- got.Sync
+	}()
+	return done
+}
+
+// pending are the references whose answer is awaited.
+func (s *Service) pending() []string {
+	var references []string
+	for _, e := range s.engine.Enrollments() {
+		if e.State == enroll.Submitted && e.Reference != "" {
+			references = append(references, e.Reference)
+		}
+	}
+	return references
+}
+
+func known(from []control.Known) []enroll.Known {
+	all := make([]enroll.Known, 0, len(from))
+	for _, k := range from {
+		all = append(all, enroll.Known(k))
+	}
+	return all
+}

@@ -1,0 +1,243 @@
+// Package service builds the agent's service out of its parts and runs it: the
+// record, the engine, the way to central management, the local API, the logs.
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"smime-agent/agent/config"
+	"smime-agent/agent/control"
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/local"
+	"smime-agent/agent/state"
+	"smime-agent/agent/status"
+	"smime-agent/platform"
+)
+
+// Options is what the command hands to [Run].
+type Options struct {
+	// Sources is where settings come from.
+	Sources config.Sources
+	Version string
+	// Console also gets the log; nil for none.
+	Console io.Writer
+}
+
+// Service is the running whole.
+type Service struct {
+	options  Options
+	log      *slog.Logger
+	logs     *logs
+	record   *state.DB
+	secrets  platform.SecretStore
+	engine   *enroll.Engine
+	sessions *local.Sessions
+	audit    *auditTrail
+	wrong    *conditions
+	machine  platform.Machine
+	started  time.Time
+
+	// poke wakes the contact loop; watchers wakes who follows the status.
+	poke     chan struct{}
+	watchers broadcast
+	// contacting is held while central management is asked.
+	contacting sync.Mutex
+
+	mu       sync.Mutex
+	settings config.Settings
+	problems []config.Problem
+	print    string // fingerprint of the settings' sources
+	client   *control.Client
+	joined   control.Joined
+	memory   state.Sync // what is remembered of the exchange
+	policy   *enroll.Policy
+	// failures counts contacts that failed in a row; contacted is the last that did not.
+	failures   int
+	contacted  time.Time
+	starting   bool
+	reported   [sha256.Size]byte // digest of what central management was told
+	refusedFor string            // why joining was refused last
+}
+
+// Run builds the service and runs it until ctx ends. A setting that is wrong
+// does not stop it: it becomes a condition. What does stop it is a folder that
+// is not ours, a record that another agent holds, an address that is taken.
+func Run(ctx context.Context, o Options) error {
+	settings, problems := config.Load(o.Sources)
+	l, err := openLogs(settings.LogDir, settings.LogMaxSizeMB, settings.LogMaxFiles, settings.LogLevel, o.Console)
+	if err != nil {
+		return fmt.Errorf("open logs: %w", err)
+	}
+	defer l.close()
+	s := &Service{
+		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
+		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
+		print: config.Fingerprint(o.Sources),
+	}
+	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
+	if err := s.open(); err != nil {
+		return err
+	}
+	defer s.close()
+	return s.run(ctx)
+}
+
+// open makes what must be there before anything runs.
+func (s *Service) open() error {
+	dir := s.settings.StateDir
+	if err := platform.PrivateDir(dir); err != nil {
+		return fmt.Errorf("open state folder: %w", err)
+	}
+	var err error
+	if s.secrets, err = platform.Secrets(dir); err != nil {
+		return fmt.Errorf("open secret store: %w", err)
+	}
+	record, opened, err := state.Open(filepath.Join(dir, "agent.db"), state.Options{Now: time.Now, OutboxLimit: outboxLimit})
+	if err != nil {
+		return fmt.Errorf("open record: %w", err)
+	}
+	s.record = record
+	s.audit = newAuditTrail(s)
+	if s.memory, err = record.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
+	}
+	if s.policy, err = record.Policy(); err != nil {
+		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
+	}
+	return s.openEngine(opened)
+}
+
+func (s *Service) openEngine(opened state.Opened) error {
+	s.engine = &enroll.Engine{
+		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Log: s.log, Rebuilding: opened.Damaged,
+		Timing: enroll.Timing{
+			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
+		},
+	}
+	if err := s.engine.Load(); err != nil {
+		return errors.Join(err, s.record.Close())
+	}
+	if opened.Damaged {
+		s.log.Error("record was damaged", "cause", opened.Cause, "set_aside", opened.SetAside,
+			"salvaged", opened.Salvaged, "missing", opened.Missing)
+		s.wrong.raise(status.RecordDamaged, "The damaged file was kept as "+opened.SetAside+".")
+		s.event(eventRecordDamaged, outcomeFailure, "detail", opened.Cause)
+	}
+	if s.policy != nil {
+		if err := s.engine.Apply(*s.policy); err != nil {
+			s.log.Error("stored policy not applied", "error", err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) close() {
+	s.mu.Lock()
+	client := s.client
+	s.mu.Unlock()
+	if client != nil {
+		_ = client.Close()
+	}
+	s.audit.close()
+	if err := s.record.Close(); err != nil {
+		s.log.Error("record not closed", "error", err)
+	}
+}
+
+func (s *Service) run(ctx context.Context) error {
+	listener, err := platform.Listen(s.settings.Address)
+	if err != nil {
+		return fmt.Errorf("open the local API: %w", err)
+	}
+	s.event(eventStarted, outcomeSuccess)
+	s.showProblems()
+	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error { return quiet(s.engine.Run(ctx)) })
+	group.Go(func() error { return s.keepContact(ctx) })
+	group.Go(func() error { return s.followChanges(ctx) })
+	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
+	err = group.Wait()
+	s.event(eventStopped, outcomeSuccess)
+	s.log.Info("service stopped")
+	return err
+}
+
+// quiet takes the end of the context for what it is.
+func quiet(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// now is the best known time: this machine's clock, corrected by central's.
+func (s *Service) now() time.Time {
+	s.mu.Lock()
+	client, offset := s.client, s.memory.Offset
+	s.mu.Unlock()
+	if client != nil {
+		offset = client.Offset()
+	}
+	return time.Now().Add(offset)
+}
+
+// followChanges tells watchers, and central management soon after.
+func (s *Service) followChanges(ctx context.Context) error {
+	for {
+		changed := s.engine.Changes()
+		s.watchers.tell()
+		s.reportSoon()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// broadcast wakes everybody who listens; nobody can hold it up.
+type broadcast struct {
+	mu        sync.Mutex
+	listeners map[chan struct{}]bool
+}
+
+func (b *broadcast) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.listeners {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (b *broadcast) listen(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	b.mu.Lock()
+	if b.listeners == nil {
+		b.listeners = map[chan struct{}]bool{}
+	}
+	b.listeners[c] = true
+	b.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.listeners, c)
+	})
+	return c
+}

@@ -1,0 +1,103 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"smime-agent/agent/enroll"
+)
+
+// AuditEvent is an event on its way to central management.
+type AuditEvent struct {
+	// ID is a UUID version 7, so that IDs sort by age; the same event sent twice
+	// is known by it.
+	ID    string       `json:"id"`
+	Event enroll.Event `json:"event"`
+}
+
+// Append puts events into the outbox. If it is full the oldest make room, which
+// [DB.Dropped] counts. Of the enrollment's certificates only the leaf is kept,
+// and the CSR is not.
+func (d *DB) Append(events ...AuditEvent) error {
+	return d.update("keep audit events", func(t *transaction) error {
+		for _, a := range events {
+			if a.ID == "" {
+				return errors.New("audit event has no ID")
+			}
+			a.Event.Enrollment.CSR = nil
+			a.Event.Enrollment.Chain = a.Event.Enrollment.Chain[:min(1, len(a.Event.Enrollment.Chain))]
+			if err := t.put(bucketOutbox, a.ID, a); err != nil {
+				return err
+			}
+		}
+		return t.makeRoom(d.outboxLimit)
+	})
+}
+
+func (t *transaction) makeRoom(limit int) error {
+	for t.head.Sets[bucketOutbox].Count > limit {
+		k, _ := t.tx.Bucket([]byte(bucketOutbox)).Cursor().First()
+		if k == nil {
+			return fmt.Errorf("%w: outbox has fewer events than counted", ErrDamaged)
+		}
+		if err := t.remove(bucketOutbox, string(k)); err != nil {
+			return err
+		}
+		t.head.Dropped++
+	}
+	return nil
+}
+
+// Pending gives at most n events, oldest first.
+func (d *DB) Pending(n int) ([]AuditEvent, error) {
+	var events []AuditEvent
+	err := d.view("read audit events", func(t *transaction) error {
+		return t.each(bucketOutbox, n, func(_ string, j []byte) error {
+			var e AuditEvent
+			if err := json.Unmarshal(j, &e); err != nil {
+				return err
+			}
+			events = append(events, e)
+			return nil
+		})
+	})
+	return events, err
+}
+
+// Forget takes events out of the outbox that central management has recorded.
+func (d *DB) Forget(ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return d.update("forget audit events", func(t *transaction) error {
+		for _, id := range ids {
+			if err := t.remove(bucketOutbox, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Dropped counts the events that were never reported because the outbox was full.
+func (d *DB) Dropped() (uint64, error) {
+	h, err := d.head()
+	return h.Dropped, err
+}
+
+// Generation counts the transactions of this record, for the log: a lower one
+// than before means that an older copy was put back.
+func (d *DB) Generation() (uint64, error) {
+	h, err := d.head()
+	return h.Generation, err
+}
+
+func (d *DB) head() (head, error) {
+	var h head
+	err := d.view("read head", func(t *transaction) error {
+		_, err := t.get(bucketMeta, keyHead, &h)
+		return err
+	})
+	return h, err
+}

@@ -1,0 +1,308 @@
+package status
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/text"
+)
+
+var now = time.Date(2026, 3, 10, 9, 0, 0, 0, time.UTC)
+
+const day = 24 * time.Hour
+
+func credential(change func(*enroll.Enrollment)) enroll.Enrollment {
+	e := enroll.Enrollment{
+		ID: "smime-2", Store: "nss:default", State: enroll.Active, Reason: enroll.ReasonFirst,
+		Assignment: enroll.Assignment{
+			User: "uid:1000", Mailboxes: []string{"ann@corp.example"}, Profile: enroll.Profile{Name: "smime"},
+		},
+		NotAfter: now.Add(300 * day), RenewAt: now.Add(240 * day), Protection: "software",
+		Proof: &enroll.Proof{At: now},
+	}
+	if change != nil {
+		change(&e)
+	}
+	return e
+}
+
+func facts(change func(*Facts)) Facts {
+	f := Facts{
+		Version: "1.0.0", Started: now.Add(-time.Hour), Assigned: []string{"uid:1000"},
+		Organization: Organization{Name: "Contoso", Contact: "it@corp.example"},
+		Users:        []User{{ID: "uid:1000", Account: "ann", Since: now.Add(-time.Hour)}},
+		Device: Device{
+			ID: "d1", Joined: true, IdentityFrom: now.Add(-10 * day), IdentityEnds: now.Add(20 * day),
+			Server: "control.corp.example:443", PolicyRevision: "7", LastContact: now,
+		},
+	}
+	if change != nil {
+		change(&f)
+	}
+	return f
+}
+
+func codes(r Report) []enroll.Code {
+	found := []enroll.Code{}
+	for _, c := range r.Conditions {
+		found = append(found, c.Code)
+	}
+	return found
+}
+
+func problem(code enroll.Code, age time.Duration) *enroll.Problem {
+	return &enroll.Problem{Code: code, Kind: enroll.Waiting, Since: now.Add(-age), Hint: "hint", Detail: "not for people"}
+}
+
+func TestBuildFindsConditions(t *testing.T) {
+	cases := []struct {
+		name   string
+		facts  func(*Facts)
+		change func(*enroll.Enrollment)
+		want   []enroll.Code
+		exit   int
+	}{
+		{"all well", nil, nil, nil, 0},
+		{"ending", nil, func(e *enroll.Enrollment) { e.NotAfter, e.RenewAt = now.Add(29*day), now.Add(-31*day) }, []enroll.Code{CertificateEnding}, 1},
+		{"not yet ending", nil, func(e *enroll.Enrollment) { e.NotAfter, e.RenewAt = now.Add(31*day), now.Add(-29*day) }, nil, 0},
+		{"short life, on time", nil, func(e *enroll.Enrollment) { e.NotAfter, e.RenewAt = now.Add(9*day), now.Add(2*day) }, nil, 0},
+		{"short life, late", nil, func(e *enroll.Enrollment) { e.NotAfter, e.RenewAt = now.Add(2*day), now.Add(-5*day) }, []enroll.Code{CertificateEnding}, 1},
+		{"ended", nil, func(e *enroll.Enrollment) { e.NotAfter = now }, []enroll.Code{CertificateEnded}, 2},
+		{"ended and revoked", nil, func(e *enroll.Enrollment) { e.NotAfter, e.Revoked = now, true }, []enroll.Code{CertificateRevoked}, 2},
+		{"ended but kept", nil, func(e *enroll.Enrollment) { e.State, e.NotAfter = enroll.Kept, now.Add(-day) }, nil, 0},
+		{"ended but unwanted", nil, func(e *enroll.Enrollment) { e.NotAfter, e.Unwanted = now, true }, nil, 0},
+		{"waiting", nil, func(e *enroll.Enrollment) {
+			e.State, e.Problem = enroll.Wanted, problem(enroll.CodeConsentPending, 0)
+		}, []enroll.Code{enroll.CodeConsentPending}, 0},
+		{"young trouble does not show", nil, func(e *enroll.Enrollment) { e.Problem = problem(enroll.CodeStoreFailed, time.Minute) }, nil, 0},
+		{"old trouble shows", nil, func(e *enroll.Enrollment) { e.Problem = problem(enroll.CodeStoreFailed, time.Hour) }, []enroll.Code{enroll.CodeStoreFailed}, 1},
+		{"not joined", func(f *Facts) { f.Device = Device{} }, nil, []enroll.Code{NotJoined}, 2},
+		{"not joined, just started", func(f *Facts) { f.Device, f.Started = Device{}, now }, nil, nil, 0},
+		{"refused explains not joined", func(f *Facts) { f.Device = Device{}; f.Raised = []Raised{{Code: JoinRefused}} }, nil, []enroll.Code{JoinRefused}, 2},
+		{"no policy", func(f *Facts) { f.Device.PolicyRevision = "" }, nil, []enroll.Code{PolicyMissing}, 1},
+		{"clock", func(f *Facts) { f.Device.ClockOffset = -400 }, nil, []enroll.Code{ClockWrong}, 1},
+		{"clock, tolerable", func(f *Facts) { f.Device.ClockOffset = 200 }, nil, nil, 0},
+		{"identity ends", func(f *Facts) { f.Device.IdentityEnds = now.Add(3 * day) }, nil, []enroll.Code{IdentityEnding}, 1},
+		{"identity ended", func(f *Facts) { f.Device.IdentityEnds = now.Add(-day) }, nil, []enroll.Code{IdentityExpired}, 2},
+		{"nothing assigned", func(f *Facts) { f.Assigned = nil }, nil, []enroll.Code{NothingAssigned}, 0},
+		{"starting", func(f *Facts) { f.Starting = true }, nil, []enroll.Code{Restarting}, 0},
+		{"unknown word is not hidden", func(f *Facts) { f.Raised = []Raised{{Code: "brand-new", Since: now}} }, nil, []enroll.Code{"brand-new"}, 2},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := Build(facts(c.facts), []enroll.Enrollment{credential(c.change)}, now)
+			if got := codes(r); !slices.Equal(got, c.want) && len(got)+len(c.want) > 0 {
+				t.Errorf("conditions %v, want %v", got, c.want)
+			}
+			if r.ExitCode() != c.exit {
+				t.Errorf("exit code %d, want %d", r.ExitCode(), c.exit)
+			}
+		})
+	}
+}
+
+func TestMachineConditionsShowOnce(t *testing.T) {
+	a := credential(func(e *enroll.Enrollment) { e.Problem = problem(enroll.CodeControlUnreachable, time.Hour) })
+	b := credential(func(e *enroll.Enrollment) {
+		e.ID, e.Problem = "smime-3", problem(enroll.CodeControlUnreachable, 2*time.Hour)
+	})
+	r := Build(facts(nil), []enroll.Enrollment{a, b}, now)
+	if len(r.Conditions) != 1 || !r.Conditions[0].Since.Equal(now.Add(-2*time.Hour)) || r.Conditions[0].User != "" {
+		t.Errorf("%+v", r.Conditions)
+	}
+	if !strings.Contains(r.Conditions[0].Text, "control.corp.example:443") {
+		t.Error(r.Conditions[0].Text)
+	}
+}
+
+func TestHidingIsPerMailbox(t *testing.T) {
+	ended := credential(func(e *enroll.Enrollment) { e.NotAfter = now })
+	other := credential(func(e *enroll.Enrollment) {
+		e.ID, e.Assignment.Mailboxes = "smime-3", []string{"bob@corp.example"}
+		e.Problem = problem(enroll.CodeProofFailed, time.Hour)
+	})
+	got := codes(Build(facts(nil), []enroll.Enrollment{ended, other}, now))
+	if !slices.Equal(got, []enroll.Code{CertificateEnded, enroll.CodeProofFailed}) {
+		t.Error(got)
+	}
+}
+
+func TestWhatAnotherCarriesOnIsSilent(t *testing.T) {
+	refused := credential(func(e *enroll.Enrollment) {
+		e.ID, e.State, e.Problem = "smime-1", enroll.Over, problem(enroll.CodeRequestRefused, time.Hour)
+	})
+	if got := codes(Build(facts(nil), []enroll.Enrollment{refused}, now)); !slices.Equal(got, []enroll.Code{enroll.CodeRequestRefused}) {
+		t.Error(got)
+	}
+	if got := codes(Build(facts(nil), []enroll.Enrollment{refused, credential(nil)}, now)); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
+func TestForShowsNothingOfOthers(t *testing.T) {
+	mine := credential(func(e *enroll.Enrollment) { e.NotAfter = now })
+	others := credential(func(e *enroll.Enrollment) {
+		e.ID, e.Assignment.User, e.Assignment.Mailboxes = "smime-9", "uid:1001", []string{"secret@corp.example"}
+		e.NotAfter = now
+	})
+	f := facts(func(f *Facts) {
+		f.Users = append(f.Users, User{ID: "uid:1001", Account: "mallory"})
+		f.Raised = []Raised{{Code: OrphanKey, User: "uid:1001"}, {Code: enroll.CodeInternal}, {Code: SettingsInvalid}}
+	})
+	whole := Build(f, []enroll.Enrollment{mine, others}, now)
+	if got := len(whole.Credentials); got != 2 {
+		t.Fatal(got)
+	}
+	part := whole.For("uid:1000")
+	raw, err := json.Marshal(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"uid:1001", "secret@", "mallory", "smime-9", "internal-error"} {
+		if bytes.Contains(raw, []byte(word)) {
+			t.Errorf("%q in %s", word, raw)
+		}
+	}
+	if got := codes(part); !slices.Equal(got, []enroll.Code{CertificateEnded, SettingsInvalid}) {
+		t.Error(got)
+	}
+	if len(whole.Credentials) != 2 || len(whole.Users) != 2 {
+		t.Error("the whole report was changed")
+	}
+}
+
+func TestReportKeepsTheLogsDetailBack(t *testing.T) {
+	raw, err := json.Marshal(Build(facts(nil), []enroll.Enrollment{credential(func(e *enroll.Enrollment) {
+		e.Problem, e.CSR = problem(enroll.CodeStoreDenied, time.Hour), []byte("csr")
+	})}, now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw, []byte("not for people")) || !bytes.Contains(raw, []byte(`"hint":"hint"`)) {
+		t.Error(string(raw))
+	}
+}
+
+func TestEverySeverityHasAnExitCode(t *testing.T) {
+	want := map[Severity]int{OK: 0, Info: 0, Warning: 1, Error: 2, Unknown: 3, "new-word": 3}
+	for s, code := range want {
+		if got := (Report{Severity: s}).ExitCode(); got != code {
+			t.Errorf("%s: %d", s, got)
+		}
+	}
+	if Unreachable("1", now).ExitCode() != 3 {
+		t.Error("unreachable")
+	}
+}
+
+// constants reads the values of all constants of type Code in a source file.
+func constants(t *testing.T, file string) []string {
+	t.Helper()
+	tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values []string
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) == 0 || !strings.HasSuffix(typeName(spec.Type), "Code") || typeName(spec.Type) == "NoticeCode" || typeName(spec.Type) == "EventCode" {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
+			s, err := strconv.Unquote(lit.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values = append(values, s)
+		}
+		return true
+	})
+	return values
+}
+
+func typeName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}
+
+func TestEveryConditionIsDefinedExplainedAndInTheRunbook(t *testing.T) {
+	declared := append(constants(t, "../enroll/errors.go"), constants(t, "condition.go")...)
+	if len(declared) < 40 {
+		t.Fatalf("only %d codes found", len(declared))
+	}
+	var defined []string
+	for _, d := range Definitions() {
+		defined = append(defined, string(d.Code))
+		for _, by := range d.HiddenBy {
+			if !slices.Contains(declared, string(by)) {
+				t.Errorf("%s is hidden by %s, which does not exist", d.Code, by)
+			}
+		}
+		for _, tag := range []string{text.English, text.Chinese} {
+			if !text.For(tag).Knows(string(d.Code)) {
+				t.Errorf("%s has no text in %s", d.Code, tag)
+			}
+		}
+	}
+	compare(t, "definitions", declared, defined)
+	for _, book := range []string{"../../docs/runbook.md", "../../docs/runbook.zh-CN.md"} {
+		raw, err := os.ReadFile(book)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var entries []string
+		for _, m := range regexp.MustCompile("(?m)^### `([^`]+)`").FindAllStringSubmatch(string(raw), -1) {
+			entries = append(entries, m[1])
+		}
+		compare(t, book, declared, entries)
+	}
+}
+
+func compare(t *testing.T, what string, want, got []string) {
+	t.Helper()
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			t.Errorf("%s: %s is missing", what, w)
+		}
+	}
+	for i, g := range got {
+		if !slices.Contains(want, g) {
+			t.Errorf("%s: %s does not exist", what, g)
+		}
+		if slices.Contains(got[:i], g) {
+			t.Errorf("%s: %s is there twice", what, g)
+		}
+	}
+}
+
+// Two conditions that hide each other would both vanish.
+func TestHidingHasNoCircle(t *testing.T) {
+	var walk func(code enroll.Code, path []enroll.Code)
+	walk = func(code enroll.Code, path []enroll.Code) {
+		if slices.Contains(path, code) {
+			t.Fatalf("circle: %v", append(path, code))
+		}
+		for _, by := range define(code).HiddenBy {
+			walk(by, append(slices.Clone(path), code))
+		}
+	}
+	for _, d := range Definitions() {
+		walk(d.Code, nil)
+	}
+}

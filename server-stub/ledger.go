@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/policy"
+)
+
+func (a *app) ledgerCommand() *cobra.Command {
+	var asCSV, asJSON bool
+	var expiring string
+	cmd := &cobra.Command{
+		Use: "ledger", Short: "The record of every certificate", Args: cobra.NoArgs,
+		Example: "  server-stub ledger --expiring 60d\n  server-stub ledger --csv > certificates.csv",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := policy.ParseDuration(expiring)
+			if err != nil || d < 0 {
+				return cure(fmt.Errorf("the time %q is none", expiring), "Write a time such as 60d.")
+			}
+			req := &controlv1.ListLedgerRequest{}
+			if expiring != "" {
+				req.ExpiringWithin = durationpb.New(d)
+			}
+			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
+				entries, err := allEntries(ctx, c, req)
+				if err != nil {
+					return err
+				}
+				switch {
+				case asCSV:
+					return ledgerCSV(a.out, entries)
+				case asJSON:
+					return printJSON(a.out, entries)
+				default:
+					return table(a.out, ledgerRows(entries))
+				}
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "as CSV, with all columns")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON, with everything")
+	cmd.Flags().StringVar(&expiring, "expiring", "", "only valid certificates that end within this time, e.g. 60d")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	return cmd
+}
+
+func allEntries(ctx context.Context, c controlv1.AdminServiceClient, req *controlv1.ListLedgerRequest) ([]*controlv1.LedgerEntry, error) {
+	stream, err := c.ListLedger(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	var out []*controlv1.LedgerEntry
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, resp.GetEntries()...)
+	}
+}
+
+func ledgerRows(entries []*controlv1.LedgerEntry) [][]string {
+	rows := [][]string{{"NAME", "MAILBOX", "TYPE", "STATUS", "ENDS", "HOST", "PROVED", "SERIAL"}}
+	for _, e := range entries {
+		rows = append(rows, []string{
+			e.GetName(), e.GetMailbox(), e.GetType(), e.GetStatus(), day(e.GetNotAfter()), dash(e.GetHostname()),
+			proofText(e.GetProof()), e.GetSerial(),
+		})
+	}
+	return rows
+}
+
+// ledgerCSV writes all columns, with times in RFC 3339.
+func ledgerCSV(out io.Writer, entries []*controlv1.LedgerEntry) error {
+	const full = "2006-01-02T15:04:05Z"
+	w := csv.NewWriter(out)
+	rows := [][]string{{
+		"name", "mailbox", "department", "serial", "not_before", "not_after", "status", "type", "ca", "device", "hostname",
+		"user", "store", "protection", "proved_at", "proof", "revoked_at", "revocation_reason", "enrollment", "fingerprint_sha256",
+	}}
+	for _, e := range entries {
+		rows = append(rows, []string{
+			e.GetName(), e.GetMailbox(), e.GetDepartment(), e.GetSerial(), moment(e.GetNotBefore(), full),
+			moment(e.GetNotAfter(), full), e.GetStatus(), e.GetType(), e.GetCa(), e.GetDeviceId(), e.GetHostname(), e.GetUser(),
+			e.GetStore(), e.GetProtection(), moment(e.GetProof().GetAt(), full), proofWord(e.GetProof()),
+			moment(e.GetRevokedAt(), full), e.GetRevocationReason(), e.GetEnrollmentId(), e.GetFingerprintSha256(),
+		})
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = inert(cell)
+		}
+	}
+	return w.WriteAll(rows)
+}
+
+// inert keeps a spreadsheet from running what a device calls itself as a formula.
+func inert(cell string) string {
+	if cell != "" && cell != "-" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+		return "'" + cell
+	}
+	return cell
+}
+
+func proofWord(p *controlv1.ProofReport) string {
+	switch {
+	case p == nil:
+		return "none"
+	case p.GetOk():
+		return "ok"
+	default:
+		return "failed"
+	}
+}

@@ -1,0 +1,238 @@
+// Package policy decides who gets which certificate: one YAML file of rules by
+// department, and one CSV file of people. Both are read strictly, and what is
+// wrong is said with file and line, in a sentence, with what to do.
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Problem is one thing wrong in a file.
+type Problem struct {
+	File string
+	Line int
+	// What is a sentence; Cure says what to do about it.
+	What string
+	Cure string
+}
+
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d: %s %s", p.File, p.Line, p.What, p.Cure)
+}
+
+// Error is all that is wrong in the files; nothing of them is used.
+type Error struct {
+	Problems []Problem
+}
+
+func (e *Error) Error() string {
+	lines := make([]string, 0, len(e.Problems))
+	for _, p := range e.Problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Approval says who releases a request.
+type Approval string
+
+// The approvals.
+const (
+	Auto          Approval = "auto"
+	Administrator Approval = "administrator"
+)
+
+// The consents, rotations and protections that a rule may name.
+const (
+	ConsentAsk    = "ask"
+	ConsentNotify = "notify"
+	ConsentSilent = "silent"
+
+	RotationNewKey  = "new-key"
+	RotationSameKey = "same-key"
+)
+
+// Organization is the company as certificates name it.
+type Organization struct {
+	Name       string
+	Country    string
+	Identifier string
+}
+
+// Module is a PKCS #11 module.
+type Module struct {
+	Path       string
+	TokenLabel string
+}
+
+// Rule gives the people of some departments some certificates.
+type Rule struct {
+	// Departments are compared without regard to case; "*" is everybody.
+	Departments      []string
+	Profiles         []string
+	Consent          string
+	MaxPostponements uint32
+	Stores           []string
+	RenewBefore      time.Duration
+	Rotation         string
+	Modules          []Module
+	Note             map[string]string
+	Approval         Approval
+}
+
+// ProfileChoice narrows a profile down.
+type ProfileChoice struct {
+	// Keys are the accepted kinds, best first; empty leaves it to the profile.
+	Keys []string
+	// MinProtection is the weakest store that will do; empty is any.
+	MinProtection string
+	// Generation is any word; another one has all certificates of the profile replaced.
+	Generation string
+}
+
+// Person is one line of the people file.
+type Person struct {
+	Account     string
+	Mailboxes   []string
+	GivenName   string
+	Surname     string
+	DisplayName string
+	Department  string
+}
+
+// CommonName is the personal name as the certificate has it.
+func (p Person) CommonName() string {
+	if p.DisplayName != "" {
+		return p.DisplayName
+	}
+	return strings.TrimSpace(p.GivenName + " " + p.Surname)
+}
+
+// Policy is both files, checked.
+type Policy struct {
+	Organization   Organization
+	Contact        string
+	InstallAnchors bool
+	Profiles       map[string]ProfileChoice
+	Rules          []Rule
+	People         []Person
+
+	byAccount map[string][]int
+}
+
+// Grant is one credential that one person is to have.
+type Grant struct {
+	Person  Person
+	Profile string
+	Rule    Rule
+}
+
+// ruleFor gives the first rule that names the department.
+func (p *Policy) ruleFor(department string) (Rule, bool) {
+	for _, rule := range p.Rules {
+		for _, d := range rule.Departments {
+			if d == "*" || strings.EqualFold(d, department) {
+				return rule, true
+			}
+		}
+	}
+	return Rule{}, false
+}
+
+// Grants gives what the person behind an account is to have: account is "alice"
+// or "CORP\alice", upn "alice@corp.example" or empty. An account in the people
+// file that is bare matches in every domain, one with a domain only there.
+func (p *Policy) Grants(account, upn string) []Grant {
+	var grants []Grant
+	for _, i := range p.match(account, upn) {
+		person := p.People[i]
+		rule, ok := p.ruleFor(person.Department)
+		if !ok {
+			continue
+		}
+		for _, profile := range rule.Profiles {
+			grants = append(grants, Grant{Person: person, Profile: profile, Rule: rule})
+		}
+	}
+	return grants
+}
+
+func (p *Policy) match(account, upn string) []int {
+	account, upn = fold(account), fold(upn)
+	var found []int
+	add := func(key string) {
+		for _, i := range p.byAccount[key] {
+			if key != "" && !slices.Contains(found, i) {
+				found = append(found, i)
+			}
+		}
+	}
+	add(account)
+	if _, bare, ok := strings.Cut(account, `\`); ok {
+		add(bare)
+	}
+	add(upn)
+	return found
+}
+
+func fold(account string) string { return strings.ToLower(strings.TrimSpace(account)) }
+
+// index makes lookups by account fast.
+func (p *Policy) index() {
+	p.byAccount = make(map[string][]int, len(p.People))
+	for i, person := range p.People {
+		key := fold(person.Account)
+		p.byAccount[key] = append(p.byAccount[key], i)
+	}
+}
+
+// Changes says in words how next differs from p; p may be nil.
+func (p *Policy) Changes(next *Policy) []string {
+	if p == nil {
+		return []string{fmt.Sprintf("first policy: %d people, %d rules", len(next.People), len(next.Rules))}
+	}
+	var out []string
+	before, after := keyed(p.People), keyed(next.People)
+	for _, key := range sortedKeys(after) {
+		if old, ok := before[key]; !ok {
+			out = append(out, "person added: "+key)
+		} else if fmt.Sprint(old) != fmt.Sprint(after[key]) {
+			out = append(out, "person changed: "+key)
+		}
+	}
+	for _, key := range sortedKeys(before) {
+		if _, ok := after[key]; !ok {
+			out = append(out, "person removed: "+key)
+		}
+	}
+	if fmt.Sprint(p.Rules) != fmt.Sprint(next.Rules) {
+		out = append(out, fmt.Sprintf("rules changed: %d before, %d now", len(p.Rules), len(next.Rules)))
+	}
+	if fmt.Sprint(p.Profiles) != fmt.Sprint(next.Profiles) {
+		out = append(out, "profiles changed")
+	}
+	if p.Organization != next.Organization || p.Contact != next.Contact || p.InstallAnchors != next.InstallAnchors {
+		out = append(out, "organization, contact or anchors changed")
+	}
+	return out
+}
+
+func keyed(people []Person) map[string]Person {
+	out := make(map[string]Person, len(people))
+	for _, person := range people {
+		out[person.Account+" "+person.Mailboxes[0]] = person
+	}
+	return out
+}
+
+func sortedKeys(m map[string]Person) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,232 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/lint"
+	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/store"
+)
+
+// maxRequests bounds a listing that has no pages.
+const maxRequests = 10_000
+
+// ListRequests lists what waits for an administrator, or all requests.
+func (a *admin) ListRequests(_ context.Context, req *controlv1.ListRequestsRequest) (*controlv1.ListRequestsResponse, error) {
+	resp := &controlv1.ListRequestsResponse{}
+	bucket := store.Pending
+	if req.GetAll() {
+		bucket = store.Certificates
+	}
+	var failed error
+	err := a.store.View(func(tx store.Tx) error {
+		tx.Range(bucket, nil, nil, func(key, _ []byte) bool {
+			var serial ca.Serial
+			copy(serial[:], key)
+			record, err := requestOf(tx, serial)
+			if err != nil || record == nil {
+				failed = errors.Join(err, errors.New("list requests: a record is damaged"))
+				return false
+			}
+			resp.Requests = append(resp.Requests, requestInfo(serial, record))
+			return len(resp.GetRequests()) < maxRequests
+		})
+		return failed
+	})
+	return resp, err
+}
+
+func requestInfo(serial ca.Serial, r *store.Request) *controlv1.RequestInfo {
+	info := &controlv1.RequestInfo{
+		Reference: serial.String(), DeviceId: r.Device, EnrollmentId: r.Enrollment, User: r.User,
+		Mailboxes: r.Mailboxes, Profile: r.Profile, Submitted: timestamppb.New(r.Submitted), State: r.State,
+	}
+	if cert, err := parseLeaf(r.Certificate); err == nil {
+		info.Mailboxes = cert.EmailAddresses
+	}
+	return info
+}
+
+// DecideRequest approves or refuses a request that waits.
+func (a *admin) DecideRequest(ctx context.Context, req *controlv1.DecideRequestRequest) (*controlv1.DecideRequestResponse, error) {
+	reason := strings.TrimSpace(req.GetReason())
+	if !req.GetApprove() && (reason == "" || len(reason) > maxText) {
+		return nil, status.Error(codes.InvalidArgument, "A refusal needs a reason for the employee: one sentence of at most 512 bytes.")
+	}
+	serial, record, err := a.waiting(req.GetReference())
+	if err != nil {
+		return nil, err
+	}
+	settled := *record
+	settled.State, settled.Refusal = store.RequestRefused, reason
+	if req.GetApprove() {
+		settled.State, settled.Refusal = store.RequestIssued, ""
+		if settled.Certificate, err = a.issueWaiting(ctx, serial, record); err != nil {
+			return nil, err
+		}
+	}
+	settled.CSR, settled.Mailboxes, settled.Account = nil, nil, ""
+	err = a.store.Update(ctx, func(tx store.Tx) error { return settle(tx, serial, &settled) })
+	if err != nil {
+		return nil, err
+	}
+	a.fleet.wake(record.Device)
+	return &controlv1.DecideRequestResponse{}, nil
+}
+
+func (a *admin) waiting(reference string) (ca.Serial, *store.Request, error) {
+	serial, err := ca.ParseSerial(reference)
+	if err != nil {
+		return serial, nil, status.Errorf(codes.NotFound, "There is no request %q; \"requests\" shows them.", reference)
+	}
+	var record *store.Request
+	err = a.store.View(func(tx store.Tx) error {
+		record, err = requestOf(tx, serial)
+		return err
+	})
+	if err != nil {
+		return serial, nil, err
+	}
+	return serial, record, stillWaiting(record)
+}
+
+func stillWaiting(record *store.Request) error {
+	if record == nil {
+		return status.Error(codes.NotFound, "There is no such request; \"requests\" shows them.")
+	}
+	if record.State != store.RequestPending {
+		return status.Errorf(codes.FailedPrecondition, "The request is %s already.", record.State)
+	}
+	return nil
+}
+
+// issueWaiting judges anew what policy gives: it may have changed since.
+func (a *admin) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Request) ([]byte, error) {
+	gone := status.Error(codes.FailedPrecondition, "Policy no longer gives this person this certificate; refuse the request, or change the policy.")
+	force := a.current.Load()
+	profile, ok := ca.ProfileByName(r.Profile)
+	if force == nil || !ok {
+		return nil, gone
+	}
+	csr, err := ca.ParseCSR(r.CSR)
+	if err != nil {
+		return nil, err
+	}
+	for _, grant := range force.policy.Grants(r.Account, "") {
+		if grant.Profile != r.Profile || !sameMailboxes(grant.Person.Mailboxes, r.Mailboxes) {
+			continue
+		}
+		der, err := a.issuer.Issue(ctx, ca.Wanted{
+			Serial: serial, Profile: profile, Subject: subjectFor(force.policy, grant), Key: csr.PublicKey, Now: a.now(),
+		})
+		if refused, ok := errors.AsType[*lint.Error](err); ok {
+			return nil, status.Error(codes.FailedPrecondition, refused.Error())
+		}
+		return der, err
+	}
+	return nil, gone
+}
+
+func settle(tx store.Tx, serial ca.Serial, settled *store.Request) error {
+	now, err := requestOf(tx, serial)
+	if err != nil {
+		return err
+	}
+	if err := stillWaiting(now); err != nil {
+		return err
+	}
+	if err := tx.Put(store.Certificates, serial[:], settled.Encode()); err != nil {
+		return err
+	}
+	if err := tx.Delete(store.Pending, serial[:]); err != nil {
+		return err
+	}
+	if err := tx.Put(store.Ready, append([]byte(settled.Device), serial[:]...), []byte{1}); err != nil {
+		return err
+	}
+	if settled.State != store.RequestIssued {
+		return nil
+	}
+	return supersede(tx, serial, settled)
+}
+
+// The keys of the policy in the store.
+const (
+	metaRules  = "policy.yaml"
+	metaPeople = "people.csv"
+)
+
+func catalog() policy.Catalog {
+	c := policy.Catalog{Keys: []string{ca.RSA2048, ca.RSA3072, ca.RSA4096, ca.P256, ca.P384}}
+	for _, profile := range ca.Profiles() {
+		c.Profiles = append(c.Profiles, profile.Name)
+	}
+	return c
+}
+
+func parsePolicy(rules, people []byte) (*policy.Policy, error) {
+	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog())
+}
+
+// loadPolicy puts in force what was applied last.
+func (s *Server) loadPolicy() error {
+	var rules, people []byte
+	err := s.store.View(func(tx store.Tx) error {
+		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
+		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
+		return nil
+	})
+	if err != nil || rules == nil {
+		return err
+	}
+	parsed, err := parsePolicy(rules, people)
+	if err != nil {
+		return err
+	}
+	s.current.Store(&inForce{generation: 1, policy: parsed})
+	return nil
+}
+
+// HasPolicy says whether a policy was ever applied.
+func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
+
+// ApplyPolicy checks both files and puts them in force together. What is wrong
+// is a [policy.Error], and changes nothing.
+func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
+	parsed, err := parsePolicy(rules, people)
+	if err != nil {
+		return nil, err
+	}
+	var before *policy.Policy
+	generation := uint64(1)
+	if force := s.current.Load(); force != nil {
+		before, generation = force.policy, force.generation+1
+	}
+	resp := &controlv1.ApplyPolicyResponse{
+		Revision: contentRevision(rules, people), Changes: before.Changes(parsed),
+		People: uint32(len(parsed.People)), //nolint:gosec // bounded by the file's size
+	}
+	if dryRun {
+		return resp, nil
+	}
+	err = s.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.Put(store.Meta, []byte(metaRules), rules); err != nil {
+			return err
+		}
+		return tx.Put(store.Meta, []byte(metaPeople), people)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.current.Store(&inForce{generation: generation, policy: parsed})
+	s.fleet.wakeAll()
+	return resp, nil
+}

@@ -1,0 +1,143 @@
+// Package server is central management as the contract in proto/control/v1 has
+// it: it admits machines, tells them what their people are to have, issues
+// certificates, and keeps the record. One process serves one store.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/store"
+)
+
+// Settings are the server's times. A zero field stands for the default.
+type Settings struct {
+	// SyncInterval is how often an idle agent calls: 1 hour.
+	SyncInterval time.Duration
+	// PendingInterval is how often one calls for whom something is under way: 1 minute.
+	PendingInterval time.Duration
+	// IdentityLife is the validity of a device certificate: 30 days.
+	IdentityLife time.Duration
+	// IdentityGrace is how long after its end it may still be renewed: 30 days.
+	IdentityGrace time.Duration
+	// TokenLife is that of a join token that names none: 24 hours.
+	TokenLife time.Duration
+}
+
+func (s Settings) withDefaults() Settings {
+	set := func(d *time.Duration, standard time.Duration) {
+		if *d == 0 {
+			*d = standard
+		}
+	}
+	set(&s.SyncInterval, time.Hour)
+	set(&s.PendingInterval, time.Minute)
+	set(&s.IdentityLife, 30*24*time.Hour)
+	set(&s.IdentityGrace, 30*24*time.Hour)
+	set(&s.TokenLife, 24*time.Hour)
+	return s
+}
+
+// Config is what a server is made of.
+type Config struct {
+	Store     store.Store
+	Issuer    *ca.Issuer
+	Transport *ca.Transport
+	// RootCRL (DER) is handed out as it is.
+	RootCRL  []byte
+	Settings Settings
+	Now      func() time.Time
+	Log      *slog.Logger
+	// Fault, where set, may refuse a call before it is handled, and AfterFault may
+	// lose the answer of one that was. Both get the method's bare name.
+	Fault      func(method string) error
+	AfterFault func(method string) error
+}
+
+// Server answers agents and administrators.
+type Server struct {
+	controlv1.UnimplementedControlServiceServer
+
+	store     store.Store
+	issuer    *ca.Issuer
+	transport *ca.Transport
+	rootCRL   []byte
+	settings  Settings
+	now       func() time.Time
+	log       *slog.Logger
+	fault     func(string) error
+	after     func(string) error
+
+	current  atomic.Pointer[inForce]
+	fleet    *fleet
+	crl      crlCache
+	quit     chan struct{}
+	stopOnce sync.Once
+	work     sync.WaitGroup
+}
+
+// inForce is the policy with the number of its application.
+type inForce struct {
+	generation uint64
+	policy     *policy.Policy
+}
+
+// New makes a server over a store, with the policy that the store holds, if any.
+func New(c Config) (*Server, error) {
+	s := &Server{
+		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL,
+		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
+		fleet: newFleet(), quit: make(chan struct{}),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.loadPolicy(); err != nil {
+		return nil, err
+	}
+	s.work.Go(s.maintain)
+	return s, nil
+}
+
+// Stop ends waiting calls and writes down what was only in memory. The store
+// stays open: it is the caller's.
+func (s *Server) Stop() error {
+	s.stopOnce.Do(func() { close(s.quit) })
+	s.work.Wait()
+	if err := s.flush(context.Background(), 0); err != nil {
+		return fmt.Errorf("write last contacts: %w", err)
+	}
+	return nil
+}
+
+// flushEvery is how often last contacts are written; flushAge is how old the
+// written one must be, so that a fleet does not cost a write for each poll.
+const (
+	flushEvery = 5 * time.Minute
+	flushAge   = time.Hour
+)
+
+func (s *Server) maintain() {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-tick.C:
+		}
+		if err := s.flush(context.Background(), flushAge); err != nil {
+			s.log.Error("last contacts cannot be written", "error", err)
+		}
+	}
+}

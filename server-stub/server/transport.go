@@ -1,0 +1,199 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"path"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+)
+
+// The bounds of a connection. Small buffers save a fifth of the memory of each.
+const (
+	maxMessage    = 256 << 10
+	maxHeaders    = 8 << 10
+	maxStreams    = 64
+	writeBuffer   = 4 << 10
+	handshakeTime = 10 * time.Second
+	maxIdle       = 10 * time.Minute
+)
+
+// caller is who is at the other end of a connection, found once per connection.
+type caller struct {
+	credentials.TLSInfo
+	identity ca.Identity
+	// known is false without a client certificate, or with one that is not ours.
+	known bool
+}
+
+// AuthType names the kind of authentication, as [credentials.AuthInfo] asks.
+func (caller) AuthType() string { return "smime-agent" }
+
+// identifying is TLS that looks at the client's certificate after the handshake,
+// so that who may not enter hears a reason and not a broken connection.
+type identifying struct {
+	credentials.TransportCredentials
+	transport *ca.Transport
+}
+
+// ServerHandshake runs TLS and finds out who calls.
+func (i identifying) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := i.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	who := caller{}
+	if secured, ok := info.(credentials.TLSInfo); ok {
+		who.TLSInfo = secured
+		if certs := secured.State.PeerCertificates; len(certs) > 0 {
+			identity, err := i.transport.Identify(certs[0])
+			who.identity, who.known = identity, err == nil
+		}
+	}
+	return conn, who, nil
+}
+
+// Clone copies the credentials, as [credentials.TransportCredentials] asks.
+func (i identifying) Clone() credentials.TransportCredentials {
+	return identifying{TransportCredentials: i.TransportCredentials.Clone(), transport: i.transport}
+}
+
+// GRPC makes the gRPC server with both services. certificate is asked at each
+// handshake, so that the server's certificate can change while it runs.
+func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *grpc.Server {
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert,
+		ClientCAs: s.transport.Roots(), GetCertificate: certificate, Time: s.now,
+	}
+	g := grpc.NewServer(
+		grpc.Creds(identifying{TransportCredentials: credentials.NewTLS(config), transport: s.transport}),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ReadBufferSize(0), grpc.WriteBufferSize(writeBuffer), grpc.SharedWriteBuffer(true),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Minute, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
+	)
+	controlv1.RegisterControlServiceServer(g, s)
+	controlv1.RegisterAdminServiceServer(g, &admin{Server: s})
+	return g
+}
+
+// unary is the one place where callers are checked and errors end.
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	method := path.Base(info.FullMethod)
+	if s.fault != nil {
+		if err := s.fault(method); err != nil {
+			return nil, faultStatus(err)
+		}
+	}
+	ctx, err := s.authorize(ctx, info.FullMethod, method)
+	if err != nil {
+		return nil, s.finish(method, err)
+	}
+	resp, err := handle(ctx, req)
+	if err != nil {
+		return nil, s.finish(method, err)
+	}
+	if s.after != nil {
+		if err := s.after(method); err != nil {
+			return nil, faultStatus(err)
+		}
+	}
+	return resp, nil
+}
+
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	method := path.Base(info.FullMethod)
+	if _, err := s.authorize(stream.Context(), info.FullMethod, method); err != nil {
+		return s.finish(method, err)
+	}
+	if err := handle(srv, stream); err != nil {
+		return s.finish(method, err)
+	}
+	return nil
+}
+
+func (s *Server) finish(method string, err error) error {
+	out, internal := statusOf(err)
+	if internal {
+		s.log.Error("call failed", "method", method, "error", err)
+	}
+	return out
+}
+
+func faultStatus(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+type deviceKey struct{}
+
+// deviceOf gives the device that authorize found; only its methods ask.
+func deviceOf(ctx context.Context) string {
+	id, _ := ctx.Value(deviceKey{}).(string)
+	return id
+}
+
+const adminService = "/control.v1.AdminService/"
+
+// authorize decides by the certificate of the connection alone.
+func (s *Server) authorize(ctx context.Context, fullMethod, method string) (context.Context, error) {
+	if fullMethod == controlv1.ControlService_Join_FullMethodName {
+		return ctx, nil
+	}
+	who := caller{}
+	if p, ok := peer.FromContext(ctx); ok {
+		who, _ = p.AuthInfo.(caller)
+	}
+	role := ca.DeviceRole
+	if strings.HasPrefix(fullMethod, adminService) {
+		role = ca.AdminRole
+	}
+	if !who.known || who.identity.Role != role {
+		return nil, refuse(controlv1.Reason_REASON_IDENTITY_REQUIRED,
+			"%s needs the client certificate of %s of this server.", method, roleText(role))
+	}
+	if err := s.inTime(fullMethod, who.identity.Ends); err != nil {
+		return nil, err
+	}
+	if role == ca.AdminRole {
+		return ctx, nil
+	}
+	if err := s.admitted(who.identity.Name); err != nil {
+		return nil, err
+	}
+	return context.WithValue(ctx, deviceKey{}, who.identity.Name), nil
+}
+
+func roleText(role ca.Role) string {
+	if role == ca.AdminRole {
+		return "an administrator"
+	}
+	return "a device"
+}
+
+// inTime lets an ended device certificate renew itself within the grace, and
+// do nothing else.
+func (s *Server) inTime(fullMethod string, ends time.Time) error {
+	if fullMethod == controlv1.ControlService_RenewIdentity_FullMethodName {
+		ends = ends.Add(s.settings.IdentityGrace)
+	}
+	if s.now().After(ends) {
+		return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package site
+
+// The files of a new directory. Text in them is JSON-quoted where it comes from
+// outside, which is YAML too.
+const (
+	configText = `# What this server listens on, and its times. Read when the server starts.
+
+# For agents and administrators: gRPC over TLS 1.3.
+listen: {{printf "%q" .Listen}}
+# For revocation lists and CA certificates: plain HTTP.
+web: {{printf "%q" .Web}}
+# Names and addresses of this server, for its TLS certificate. The first is the main one.
+hosts:
+{{- range .Hosts}}
+  - {{printf "%q" .}}
+{{- end}}
+# Beginning of the URLs in certificates; other machines must reach it.
+public_url: {{printf "%q" .PublicURL}}
+
+# The policy OID in certificates: the one that the CA/Browser Forum reserves
+# (it asserts compliance with the S/MIME Baseline Requirements), the company's own, or both.
+reserved_policy_oid: {{if .OwnPolicy}}false{{else}}true{{end}}
+own_policy_oid: {{printf "%q" .OwnPolicy}}
+
+# How often agents ask: idle, and while something is under way.
+sync_interval: 1h
+pending_interval: 1m
+# Life of a device's TLS certificate, and how long after its end it can still be renewed.
+identity_life: 30d
+identity_grace: 30d
+`
+
+	policyText = `# Who gets which certificate. After a change:
+#   server-stub policy check    says what is wrong, and what would change
+#   server-stub policy apply    puts it in force
+
+organization:
+  name: {{printf "%q" .Organization}}
+  country: {{printf "%q" .Country}}
+  identifier: {{printf "%q" .OrganizationID}}
+
+# Whom people may ask; stands in the prompt.
+contact: "helpdesk@example.com"
+
+# auto: issued at once. administrator: each request waits for "server-stub request approve".
+approval: auto
+
+# Whether agents make the root trusted for mail in the users' stores.
+install_anchors: true
+
+# The first rule that names a person's department is the one that holds.
+rules:
+  - departments: ["*"]
+    # employee-dual, or employee-sign with employee-encrypt, department-dual, mailbox-dual
+    profiles: [employee-dual]
+    # ask, notify or silent
+    consent: ask
+    max_postponements: 5
+    stores: [auto]
+    renewal:
+      before: 60d
+      rotation: new-key
+    note:
+      en: "With this certificate you sign and encrypt your mail."
+      zh: "此证书用于对您的电子邮件进行签名和加密。"
+`
+
+	peopleText = `account,mailbox,given_name,surname,display_name,department
+` + exampleAccount + `,alice@example.com,Alice,Example,Alice Example,Sales
+`
+)

@@ -1,0 +1,205 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	fileMode = 0o600
+	// queueLength bounds the writes that wait.
+	queueLength = 2048
+	// maxBatch bounds one transaction, and so the wait of those in it.
+	maxBatch = 512
+	// fill is how full pages get before they split: our keys mostly grow.
+	fill = 0.95
+	// lockWait ends the start of a second server over the same file.
+	lockWait = 3 * time.Second
+)
+
+// Bolt is a [Store] in one file.
+type Bolt struct {
+	db    *bbolt.DB
+	queue chan *update
+	quit  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+type update struct {
+	write func(Tx) error
+	reply chan error
+}
+
+// OpenBolt opens the file, or makes it. One process may have it open; another
+// gets an error after three seconds.
+func OpenBolt(path string) (*Bolt, error) {
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+	})
+	if errors.Is(err, bberrors.ErrTimeout) {
+		return nil, fmt.Errorf("open %s: another process has it open: %w", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, bucket := range Buckets() {
+			if _, err := tx.CreateBucketIfNotExists([]byte(bucket)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	b := &Bolt{db: db, queue: make(chan *update, queueLength), quit: make(chan struct{}), done: make(chan struct{})}
+	go b.run()
+	return b, nil
+}
+
+// View reads one consistent state.
+func (b *Bolt) View(read func(Tx) error) error {
+	err := b.db.View(func(tx *bbolt.Tx) error { return read(&boltTx{tx: tx}) })
+	if errors.Is(err, bberrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
+// Update queues the write for the next commit and waits for it.
+func (b *Bolt) Update(ctx context.Context, write func(Tx) error) error {
+	u := &update{write: write, reply: make(chan error, 1)}
+	select {
+	case <-b.quit:
+		return ErrClosed
+	default:
+	}
+	select {
+	case b.queue <- u:
+	default:
+		return ErrOverloaded
+	}
+	select {
+	case err := <-u.reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.done:
+		return ErrClosed
+	}
+}
+
+// Close commits what is queued and closes the file.
+func (b *Bolt) Close() error {
+	b.once.Do(func() { close(b.quit) })
+	<-b.done
+	return b.db.Close()
+}
+
+// run is the only writer. It takes whatever is queued, commits it at once, and
+// goes on: a lone write waits for no timer, and many share one sync.
+func (b *Bolt) run() {
+	defer close(b.done)
+	for {
+		select {
+		case u := <-b.queue:
+			b.commit(b.drain(u))
+		case <-b.quit:
+			for len(b.queue) > 0 {
+				b.commit(b.drain(<-b.queue))
+			}
+			return
+		}
+	}
+}
+
+func (b *Bolt) drain(first *update) []*update {
+	batch := []*update{first}
+	for len(batch) < maxBatch {
+		select {
+		case u := <-b.queue:
+			batch = append(batch, u)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit runs a batch as one transaction. A write that fails before it has put
+// anything leaves the others alone; one that fails later spoils the transaction,
+// which is then begun again without it.
+func (b *Bolt) commit(batch []*update) {
+	for len(batch) > 0 {
+		results := make([]error, len(batch))
+		spoiler := -1
+		err := b.db.Update(func(tx *bbolt.Tx) error {
+			for i, u := range batch {
+				t := &boltTx{tx: tx}
+				results[i] = u.write(t)
+				if results[i] != nil && t.wrote {
+					spoiler = i
+					return results[i]
+				}
+			}
+			return nil
+		})
+		if spoiler >= 0 {
+			batch[spoiler].reply <- results[spoiler]
+			batch = append(batch[:spoiler:spoiler], batch[spoiler+1:]...)
+			continue
+		}
+		for i, u := range batch {
+			if results[i] == nil && err != nil {
+				results[i] = fmt.Errorf("commit: %w", err)
+			}
+			u.reply <- results[i]
+		}
+		return
+	}
+}
+
+type boltTx struct {
+	tx    *bbolt.Tx
+	wrote bool
+}
+
+func (t *boltTx) bucket(name Bucket) *bbolt.Bucket {
+	b := t.tx.Bucket([]byte(name))
+	b.FillPercent = fill
+	return b
+}
+
+func (t *boltTx) Get(bucket Bucket, key []byte) []byte { return t.bucket(bucket).Get(key) }
+
+func (t *boltTx) Put(bucket Bucket, key, value []byte) error {
+	t.wrote = true
+	return t.bucket(bucket).Put(key, value)
+}
+
+func (t *boltTx) Delete(bucket Bucket, key []byte) error {
+	t.wrote = true
+	return t.bucket(bucket).Delete(key)
+}
+
+func (t *boltTx) Range(bucket Bucket, prefix, from []byte, visit func(key, value []byte) bool) {
+	start := prefix
+	if bytes.Compare(from, start) > 0 {
+		start = from
+	}
+	cursor := t.bucket(bucket).Cursor()
+	for key, value := cursor.Seek(start); key != nil && bytes.HasPrefix(key, prefix); key, value = cursor.Next() {
+		if !visit(key, value) {
+			return
+		}
+	}
+}

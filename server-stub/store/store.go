@@ -1,0 +1,71 @@
+// Package store keeps the reference server's records: a narrow key-value
+// interface with transactions, and bbolt behind it. What Update returned for is
+// on the disk. Another store, such as a database server shared by several
+// servers, has only the three methods of [Store] to fill.
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// Bucket is one ordered map of keys to values.
+type Bucket string
+
+// The buckets. Keys that grow with time are appended, which costs a fraction of
+// the work and space of keys at random places.
+const (
+	Meta         Bucket = "meta"         // name → value
+	Tokens       Bucket = "tokens"       // SHA-256 of the token → token
+	Joins        Bucket = "joins"        // SHA-256 of token and key → device ID
+	Devices      Bucket = "devices"      // device ID → device
+	Statuses     Bucket = "statuses"     // device ID → last report
+	Certificates Bucket = "certificates" // serial number → request and certificate
+	Enrollments  Bucket = "enrollments"  // device ID, hash of enrollment ID → serial number
+	Keys         Bucket = "keys"         // hash of the public key → serial number
+	Marks        Bucket = "marks"        // serial number → revoked or replaced
+	Pending      Bucket = "pending"      // serial number of what waits for an administrator
+	Ready        Bucket = "ready"        // device ID, serial number of what waits for the agent
+	Orders       Bucket = "orders"       // device ID, order ID → order
+	Events       Bucket = "events"       // device ID, event ID → event
+)
+
+// Buckets lists them all.
+func Buckets() []Bucket {
+	return []Bucket{
+		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
+		Marks, Pending, Ready, Orders, Events,
+	}
+}
+
+var (
+	// ErrOverloaded: more writes wait than may; come back later.
+	ErrOverloaded = errors.New("the store's queue is full")
+	// ErrClosed: the store is closed.
+	ErrClosed = errors.New("the store is closed")
+)
+
+// Tx is what can be done in one transaction. Slices it hands out are valid
+// until the transaction ends and must not be changed.
+type Tx interface {
+	// Get gives nil for a key that is not there.
+	Get(bucket Bucket, key []byte) []byte
+	Put(bucket Bucket, key, value []byte) error
+	Delete(bucket Bucket, key []byte) error
+	// Range goes through the keys with the prefix in order, from the first that
+	// is not less than from, until visit says false.
+	Range(bucket Bucket, prefix, from []byte, visit func(key, value []byte) bool)
+}
+
+// Store runs transactions.
+type Store interface {
+	// View reads one consistent state.
+	View(read func(Tx) error) error
+	// Update writes all that write puts, or nothing if write gives an error,
+	// and returns once it is on the disk. Write may be run more than once and must
+	// set whatever it leaves outside anew each time. Errors: write's own,
+	// [ErrOverloaded], [ErrClosed], ctx's, and those of the disk. After ctx's error
+	// the writes may or may not be there.
+	Update(ctx context.Context, write func(Tx) error) error
+	Close() error
+}
