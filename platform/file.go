@@ -84,6 +84,9 @@ func (s *fileStore) create(id KeyID, spec KeySpec) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.forgetTorn(id); err != nil {
+		return nil, denied(err)
+	}
 	if err := s.write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 		return nil, err
 	}
@@ -119,9 +122,24 @@ func (s *fileStore) write(path string, content []byte) error {
 	if err != nil {
 		return denied(err)
 	}
-	// What a crash left half written may be a key; it does not stay for ever.
+	// What a crash left half written of any key does not stay for ever.
 	err = errors.Join(sweep(root, time.Now()), writeIn(root, filepath.Base(path), content, 0o600))
 	return errors.Join(err, root.Close())
+}
+
+// forgetTorn removes what a crash left of earlier attempts to write this key.
+func (s *fileStore) forgetTorn(id KeyID) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var failed []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix+string(id)+".key-") {
+			failed = append(failed, removeFile(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // removeFile is no error if the file is not there.

@@ -49,7 +49,8 @@ func TestFileStoreDamaged(t *testing.T) {
 		if err := s.write(path, []byte("-----BEGIN PRIVATE KEY-----\nMIG")); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(asideOf(path), []byte("left by a crash"), 0o600); err != nil {
+		torn := filepath.Join(s.dir, tempPrefix+string(id)+".key-0123")
+		if err := os.WriteFile(torn, []byte("left by a crash"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if certified {
@@ -67,7 +68,7 @@ func TestFileStoreDamaged(t *testing.T) {
 		if certified != errors.Is(err, errDamaged) || !certified && err != nil {
 			t.Errorf("Create, certified %v: %v", certified, err)
 		}
-		if _, err := os.Stat(asideOf(path)); !certified && !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(torn); !certified && !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("what a crash left is still there: %v", err)
 		}
 	}
