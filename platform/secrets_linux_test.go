@@ -236,7 +236,7 @@ func TestReadTrusted(t *testing.T) {
 	path := filepath.Join(dir, "config.yaml")
 	write := func(mode fs.FileMode) {
 		t.Helper()
-		if err := errors.Join(os.WriteFile(path, []byte("text"), mode), os.Chmod(path, mode)); err != nil {
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte("text"), mode), os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -318,7 +318,7 @@ func TestPeerOfAfterClose(t *testing.T) {
 	if err := server.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	// Who has gone is still who he was.

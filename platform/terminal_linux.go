@@ -22,11 +22,12 @@ func (terminal) Ask(ctx context.Context, q Question) (Answer, error) {
 	var answer Answer
 	err := atTerminal(ctx, func(t *os.File) error {
 		choices := offered(q)
-		lines := heading(q.Title, q.Text)
+		var prompt strings.Builder
+		prompt.WriteString(heading(q.Title, q.Text))
 		for i, c := range choices {
-			lines += fmt.Sprintf("  %d) %s\n", i+1, plainLine(c.label))
+			fmt.Fprintf(&prompt, "  %d) %s\n", i+1, plainLine(c.label))
 		}
-		line, err := dialogue(t, lines+"> ")
+		line, err := dialogue(t, prompt.String()+"> ")
 		if err != nil {
 			return err
 		}

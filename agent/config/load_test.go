@@ -1,3 +1,5 @@
+//go:build unix
+
 package config_test
 
 import (
@@ -295,7 +297,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("settings", "token", s.JoinToken)
 	for where, text := range map[string]string{
 		"JSON": string(asJSON), "values": string(values), "log": logged.String(),
-		"%v": fmt.Sprint(s.JoinToken), "%+v": fmt.Sprintf("%+v", s.JoinToken), "%#v": fmt.Sprintf("%#v", s.JoinToken), "%s": fmt.Sprintf("%s", s.JoinToken), "%q": fmt.Sprintf("%q", s.JoinToken),
+		"%v": fmt.Sprint(s.JoinToken), "%+v": fmt.Sprintf("%+v", s.JoinToken), "%#v": fmt.Sprintf("%#v", s.JoinToken), "%q": fmt.Sprintf("%q", s.JoinToken),
 	} {
 		if strings.Contains(text, token) {
 			t.Errorf("%s tells the token: %s", where, text)

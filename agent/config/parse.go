@@ -140,7 +140,7 @@ func hostPort(value string) *fault {
 
 // notInHost allows IPv6 addresses with zones too; the resolver knows the rest.
 func notInHost(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".-_:%", r))
+	return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(".-_:%", r)
 }
 
 func absolute(value string) *fault {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -16,6 +17,10 @@ const maxFile = 64 << 10
 // lists of them, and nothing else that YAML knows. Values stay text: their type
 // is the table's business. If the file as a whole cannot be read, broken is true.
 func readYAML(data []byte, file string, from Origin, private bool) (entries []Entry, problems []Problem, broken bool) {
+	if tooDeep(data) {
+		return nil, []Problem{{Source: from, Where: file, Wrong: "The file has overlong lines or brackets without end, so nothing in it counts.",
+			Cure: fmt.Sprintf("Keep lines under %d bytes, and brackets under %d.", maxLineBytes, maxBrackets)}}, true
+	}
 	parsed, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, []Problem{notYAML(err, file, from)}, true
@@ -31,6 +36,22 @@ func readYAML(data []byte, file string, from Origin, private bool) (entries []En
 		}
 	}
 	return r.entries, r.problems, false
+}
+
+// The parser's time grows with the square of the nesting: 64,000 brackets held
+// goccy/go-yaml 1.19.2 up for a minute. Settings nest once.
+const (
+	maxLineBytes = 5000
+	maxBrackets  = 250
+)
+
+func tooDeep(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if len(line) > maxLineBytes {
+			return true
+		}
+	}
+	return bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) > maxBrackets
 }
 
 // notYAML leaves the parser's own words out: they may repeat the text, and there
