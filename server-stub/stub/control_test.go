@@ -408,13 +408,13 @@ func TestRevocationAndOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf := issued(t, got.GetOutcome())
-	if onList(t, s, leaf) {
+	if onList(t, leaf) {
 		t.Error("a good certificate is on the list")
 	}
 	if _, err := s.Admin.Revoke(t.Context(), &controlv1.RevokeRequest{Serial: leaf.SerialNumber.Text(16), Reason: "keyCompromise"}); err != nil {
 		t.Fatal(err)
 	}
-	if !onList(t, s, leaf) {
+	if !onList(t, leaf) {
 		t.Error("the revoked certificate is not on the list")
 	}
 	await := func() *controlv1.AwaitResponse {
