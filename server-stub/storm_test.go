@@ -134,7 +134,7 @@ func TestKillStorm(t *testing.T) {
 	for round := range kills {
 		fresh := storm(t, dir, c.addr, m, round)
 		// Between no answer and nearly all, so that every stage of a request is met.
-		for range mathrand.IntN(len(fresh.orders)) { //nolint:gosec // when to kill needs no secret
+		for range mathrand.IntN(len(fresh.orders)) {
 			<-fresh.answered
 		}
 		c.kill(t)

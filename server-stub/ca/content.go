@@ -133,7 +133,7 @@ func (c content) addExtensions(b *cryptobyte.Builder, keyID []byte) {
 		for bits>>unused&1 == 0 && unused < 7 {
 			unused++
 		}
-		b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{byte(unused), bits}) }) //nolint:gosec // at most 7
+		b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{byte(unused), bits}) })
 	})
 	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 14}, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID) })
 	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 17}, false, func(b *cryptobyte.Builder) {

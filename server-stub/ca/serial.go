@@ -34,7 +34,7 @@ type Serials struct {
 func (s *Serials) Next(now time.Time) Serial {
 	var out Serial
 	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(max(now.UnixMilli(), 0))) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(ms[:], uint64(max(now.UnixMilli(), 0)))
 	copy(out[:6], ms[2:])
 	out[0] = out[0]&0x3f | 0x40
 	binary.BigEndian.PutUint32(out[6:10], s.counter.Add(1))

@@ -126,10 +126,8 @@ func hasPolicy(cert *x509.Certificate, prefix, suffix string) bool {
 
 func hasAttribute(cert *x509.Certificate, oids ...asn1.ObjectIdentifier) bool {
 	for _, name := range cert.Subject.Names {
-		for _, oid := range oids {
-			if name.Type.Equal(oid) {
-				return true
-			}
+		if slices.ContainsFunc(oids, name.Type.Equal) {
+			return true
 		}
 	}
 	return false

@@ -97,6 +97,8 @@ func TestBadFiles(t *testing.T) {
 		{"not YAML", "organization: [", goodPeople, "policy.yaml:1:"},
 		{"empty", "", goodPeople, "policy.yaml:1:"},
 		{"alias", swap("name: Example GmbH", "name: &n Example GmbH"), goodPeople, "policy.yaml:1:"},
+		{"brackets without end", goodRules + "x: " + strings.Repeat("[", 50000), goodPeople, "policy.yaml:20:"},
+		{"dashes without end", strings.Repeat("- ", 50000), goodPeople, "policy.yaml:1:"},
 		{"not UTF-8", goodRules + "# \xff", goodPeople, "policy.yaml:1:"},
 		{"no heading", goodRules, "", "people.csv:1:"},
 		{"unknown column", goodRules, "account,mailbox,department,salary\n", "people.csv:1:"},

@@ -19,7 +19,11 @@ import (
 const MaxFile = 64 << 20
 
 // maxYAML bounds the rules, which people write by hand.
-const maxYAML = 1 << 20
+const maxYAML = 256 << 10
+
+// maxDepth bounds nesting: our files need 5 levels, and the YAML package takes
+// quadratic time, and stack, for levels without end.
+const maxDepth = 32
 
 // The shapes of the YAML file. Every key must be known.
 type fileYAML struct {
@@ -118,7 +122,11 @@ func (r *reader) at(path string) int {
 func (r *reader) rules(source Source, p *Policy) {
 	r.file = source.Name
 	if len(source.Data) > maxYAML || !utf8.Valid(source.Data) {
-		r.problem(1, "Save it as UTF-8 text of at most 1 MiB.", "The file is too large or not UTF-8.")
+		r.problem(1, "Save it as UTF-8 text of at most 256 KiB.", "The file is too large or not UTF-8.")
+		return
+	}
+	if line := tooDeep(source.Data); line > 0 {
+		r.problem(line, "Close each bracket, and nest no lists in lists.", "The file is nested too deeply.")
 		return
 	}
 	tree, err := parser.ParseBytes(source.Data, 0)
@@ -146,6 +154,32 @@ func (r *reader) rules(source Source, p *Policy) {
 	for i, rule := range file.Rules {
 		p.Rules = append(p.Rules, r.rule(fmt.Sprintf("$.rules[%d]", i), rule, standard))
 	}
+}
+
+// tooDeep gives the line where brackets are open, or dashes stand in a row, by
+// the dozen; 0 if there is none. It does not know of quotes and comments, so it
+// is a little too strict with odd text.
+func tooDeep(data []byte) int {
+	line, open, dashes := 1, 0, 0
+	for _, c := range data {
+		switch c {
+		case '\n':
+			line, dashes = line+1, 0
+		case '[', '{':
+			open++
+		case ']', '}':
+			open = max(open-1, 0)
+		case '-', '?':
+			dashes++
+		case ' ':
+		default:
+			dashes = 0
+		}
+		if open > maxDepth || dashes > maxDepth {
+			return line
+		}
+	}
+	return 0
 }
 
 // aliased finds what could make a small file large, or mean something else than it says.
@@ -296,7 +330,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	if number, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(number, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err //nolint:gosec // at most 65535 days
+		return time.Duration(n) * 24 * time.Hour, err
 	}
 	return time.ParseDuration(text)
 }

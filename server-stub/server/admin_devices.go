@@ -139,7 +139,7 @@ func (a *admin) wireDevice(d store.Device, report *controlv1.SyncRequest) *contr
 			Hostname: d.Hostname, Os: d.OS, OsVersion: d.OSVersion, AgentVersion: d.AgentVersion, MachineIdHash: d.MachineID,
 		},
 		Conditions:  report.GetConditions(),
-		Credentials: uint32(len(report.GetCredentials())), //nolint:gosec // bounded at receipt
+		Credentials: uint32(len(report.GetCredentials())),
 	}
 	for _, c := range report.GetCredentials() {
 		if c.GetProof().GetOk() {

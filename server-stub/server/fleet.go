@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -135,9 +136,7 @@ func (f *fleet) all() map[string]*member {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := make(map[string]*member, len(f.devices))
-	for id, m := range f.devices {
-		out[id] = m
-	}
+	maps.Copy(out, f.devices)
 	return out
 }
 
@@ -145,7 +144,7 @@ func (f *fleet) all() map[string]*member {
 const statusHead = 8
 
 func encodeStatus(report []byte, last time.Time) []byte {
-	out := binary.BigEndian.AppendUint64(make([]byte, 0, statusHead+len(report)), uint64(max(last.UnixMilli(), 0))) //nolint:gosec // not negative
+	out := binary.BigEndian.AppendUint64(make([]byte, 0, statusHead+len(report)), uint64(max(last.UnixMilli(), 0)))
 	return append(out, report...)
 }
 
@@ -154,7 +153,7 @@ func decodeStatus(data []byte) (*controlv1.SyncRequest, time.Time, error) {
 	if len(data) < statusHead {
 		return report, time.Time{}, nil
 	}
-	last := time.UnixMilli(int64(binary.BigEndian.Uint64(data))).UTC() //nolint:gosec // as it was written
+	last := time.UnixMilli(int64(binary.BigEndian.Uint64(data))).UTC()
 	if err := proto.Unmarshal(data[statusHead:], report); err != nil {
 		return nil, last, fmt.Errorf("decode status: %w", err)
 	}

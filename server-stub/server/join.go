@@ -208,7 +208,7 @@ func (j *joining) commit(tx store.Tx) error {
 // newDeviceID is 48 bits of time and 48 random ones, so that devices are filed in order.
 func newDeviceID(now time.Time) string {
 	var raw [8]byte
-	binary.BigEndian.PutUint64(raw[:], uint64(max(now.UnixMilli(), 0))) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(raw[:], uint64(max(now.UnixMilli(), 0)))
 	id := append(raw[2:8:8], make([]byte, 6)...)
 	_, _ = rand.Read(id[6:])
 	return hex.EncodeToString(id)

@@ -31,7 +31,7 @@ func publicKeyKey(spki []byte) []byte {
 func requestOf(tx store.Tx, serial ca.Serial) (*store.Request, error) {
 	data := tx.Get(store.Certificates, serial[:])
 	if data == nil {
-		return nil, nil //nolint:nilnil // no record is an answer
+		return nil, nil
 	}
 	return store.DecodeRequest(data)
 }

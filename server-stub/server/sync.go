@@ -177,7 +177,7 @@ func (s *Server) nextSync(id string, now time.Time, busy bool) time.Duration {
 		interval = min(interval, s.settings.PendingInterval)
 	}
 	sum := sha256.Sum256([]byte(id))
-	place := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(interval)) //nolint:gosec // below interval
+	place := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(interval))
 	into := time.Duration(now.UnixNano() % int64(interval))
 	next := (place - into + interval) % interval
 	if next < interval/2 {

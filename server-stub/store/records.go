@@ -137,7 +137,7 @@ func (r *Request) Encode() []byte {
 	}
 	out = appendBytes(out, fieldCSRHash, r.CSRHash)
 	out = protowire.AppendTag(out, fieldSubmitted, protowire.VarintType)
-	out = protowire.AppendVarint(out, uint64(max(r.Submitted.UnixMilli(), 0))) //nolint:gosec // not negative
+	out = protowire.AppendVarint(out, uint64(max(r.Submitted.UnixMilli(), 0)))
 	out = appendBytes(out, fieldCertificate, r.Certificate)
 	out = appendBytes(out, fieldCSR, r.CSR)
 	for _, mailbox := range r.Mailboxes {
@@ -171,7 +171,7 @@ func DecodeRequest(data []byte) (*Request, error) {
 				return nil, errRecord
 			}
 			if number == fieldSubmitted {
-				r.Submitted = time.UnixMilli(int64(value)).UTC() //nolint:gosec // as it was written
+				r.Submitted = time.UnixMilli(int64(value)).UTC()
 			}
 			data = data[n:]
 			continue
@@ -200,5 +200,6 @@ func (r *Request) setBytes(number protowire.Number, value []byte) {
 		r.CSR = value
 	case fieldMailbox:
 		r.Mailboxes = append(r.Mailboxes, string(value))
+	default: // of a newer version
 	}
 }

@@ -22,7 +22,7 @@ func open(t testing.TB, path string) *Bolt {
 	return b
 }
 
-func number(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) } //nolint:gosec // not negative
+func number(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
 func count(t testing.TB, s Store, bucket Bucket) int {
 	t.Helper()
@@ -81,7 +81,7 @@ func TestUpdatesSeeEachOther(t *testing.T) {
 			err := b.Update(t.Context(), func(tx Tx) error {
 				n := 0
 				if data := tx.Get(Meta, []byte("n")); data != nil {
-					n = int(binary.BigEndian.Uint64(data)) //nolint:gosec // small
+					n = int(binary.BigEndian.Uint64(data))
 				}
 				return tx.Put(Meta, []byte("n"), number(n+1))
 			})

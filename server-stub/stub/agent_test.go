@@ -174,7 +174,7 @@ func wantReason(t testing.TB, err error, want string) {
 func enrollmentID(n int) string { return fmt.Sprintf("smime-0190a5c0-0000-7000-8000-%012d", n) }
 
 // onList fetches the revocation list as any mail program would, and checks it.
-func onList(t testing.TB, s *stub.Server, leaf *x509.Certificate) bool {
+func onList(t testing.TB, leaf *x509.Certificate) bool {
 	t.Helper()
 	issuer, err := x509.ParseCertificate(fetch(t, leaf.IssuingCertificateURL[0]))
 	if err != nil {
