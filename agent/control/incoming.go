@@ -99,7 +99,7 @@ func policyIn(p *controlv1.Policy, revision string) (*enroll.Policy, error) {
 		Anchors: p.GetAnchors(), InstallAnchors: p.GetInstallAnchors(), SuggestedRenewal: map[string]time.Time{},
 	}
 	for i, der := range p.GetAnchors() {
-		if _, err := parseBounded(der); err != nil {
+		if err := checkCertificate(der); err != nil {
 			return nil, fmt.Errorf("%w: anchor %d: %w", errAnswer, i, err)
 		}
 	}
@@ -267,18 +267,19 @@ func checkChain(chain [][]byte) error {
 		return fmt.Errorf("%w: chain of %d certificates", errAnswer, len(chain))
 	}
 	for i, der := range chain {
-		if _, err := parseBounded(der); err != nil {
+		if err := checkCertificate(der); err != nil {
 			return fmt.Errorf("%w: certificate %d of the chain: %w", errAnswer, i, err)
 		}
 	}
 	return nil
 }
 
-func parseBounded(der []byte) (*x509.Certificate, error) {
+func checkCertificate(der []byte) error {
 	if len(der) > maxCertificate {
-		return nil, fmt.Errorf("%d bytes", len(der))
+		return fmt.Errorf("%d bytes", len(der))
 	}
-	return x509.ParseCertificate(der)
+	_, err := x509.ParseCertificate(der)
+	return err
 }
 
 // printable takes text that people will see: no control characters, no

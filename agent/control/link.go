@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +41,8 @@ func (l *link) end() {
 	_ = errors.Join(l.cc.Close(), l.conn.Close()) // nothing can be done about either
 }
 
-// watched remembers a TLS alert of the server, which gRPC would only hand on as text.
+// watched remembers a TLS alert of the server about our certificate, which gRPC
+// would only hand on as text.
 type watched struct {
 	*tls.Conn
 	mu    sync.Mutex
@@ -49,12 +51,19 @@ type watched struct {
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" && aboutCertificate(op.Err) {
 		w.mu.Lock()
 		w.alert = err
 		w.mu.Unlock()
 	}
 	return n, err
+}
+
+// aboutCertificate tells the alerts bad_certificate to unknown_ca, access_denied
+// and certificate_required (RFC 8446 §6.2) from others. crypto/tls keeps their
+// type to itself.
+func aboutCertificate(alert error) bool {
+	return strings.Contains(alert.Error(), "certificate") || strings.Contains(alert.Error(), "access denied")
 }
 
 // refusal is the server's TLS alert, nil if there was none. With TLS 1.3 a server
@@ -105,7 +114,7 @@ func newLink(address, agent, as string, conn *tls.Conn) (*link, error) {
 		grpc.WithTransportCredentials(handedOver{credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13})}),
 		grpc.WithNoProxy(), grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithDisableHealthCheck(),
 		grpc.WithIdleTimeout(0), grpc.WithUserAgent(agent),
-		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10),
 		grpc.WithMaxHeaderListSize(16<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 	)
 	if err != nil {

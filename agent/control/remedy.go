@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ const (
 	CodeUntrusted       enroll.Code = "control-untrusted"
 	CodeProxyRefused    enroll.Code = "proxy-refused"
 	CodeNotJoined       enroll.Code = "not-joined"
-	CodeTokenRefused    enroll.Code = "join-token-refused"
+	CodeTokenRefused    enroll.Code = "join-token-refused" //nolint:gosec // the name of a fault
 	CodeDevicePending   enroll.Code = "device-pending"
 	CodeDeviceRefused   enroll.Code = "device-refused"
 	CodeIdentityExpired enroll.Code = "identity-expired"
@@ -185,12 +186,7 @@ func reasonIs(err error, want ...controlv1.Reason) bool {
 		return false
 	}
 	reason, _ := details(s)
-	for _, w := range want {
-		if reason == w {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(want, reason)
 }
 
 // errCause gives what an *enroll.Error was made of.

@@ -107,7 +107,7 @@ type server struct {
 
 	mu       sync.Mutex
 	cert     tls.Certificate
-	devices  map[string]string // SHA-free: public key (DER) to device ID
+	devices  map[string]string // public key (DER) to device ID
 	calls    map[string]int
 	identity []string // common names of the client certificates, call by call
 	skew     time.Duration
@@ -215,6 +215,13 @@ func (s *server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		}
 	}
 	return resp, err
+}
+
+// script sets what runs ahead of each call, while calls may still be running.
+func (s *server) script(before func(context.Context, string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
 }
 
 func (s *server) count(method string) int {

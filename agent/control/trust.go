@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -141,14 +142,9 @@ func (t *trust) pinned(cert *x509.Certificate) bool {
 }
 
 func (t *trust) anyPinned(chains [][]*x509.Certificate) bool {
-	for _, chain := range chains {
-		for _, cert := range chain {
-			if t.pinned(cert) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
+		return slices.ContainsFunc(chain, t.pinned)
+	})
 }
 
 // pinnedOf gives the pinned CAs among certs as anchors, nil if there is none.

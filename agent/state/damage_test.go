@@ -103,11 +103,15 @@ func TestBitFlipOnEveryPage(t *testing.T) {
 			lost += len(want) - o.Salvaged
 		}
 	}
+	places := []int{0, 8, 10, 12, 16, 20, 24, 28, 32, 48, 64, 72} // headers and elements
+	more := 1
+	if os.Getenv(allEnv) != "" {
+		more = 12
+	}
 	for page := 0; page < len(raw)/pageSize; page++ {
-		for _, at := range []int{0, 8, 10, 12, 16, 20, 24, 28, 32, 48, 64, 72} { // headers and elements
-			flip(page*pageSize+at, rng.IntN(8))
-		}
-		for range 6 {
+		for i := range more {
+			flip(page*pageSize+places[(page+i)%len(places)], rng.IntN(8))
+			flip(page*pageSize+rng.IntN(pageSize/8), rng.IntN(8)) // where the records of most pages are
 			flip(page*pageSize+rng.IntN(pageSize), rng.IntN(8))
 		}
 	}
@@ -116,9 +120,8 @@ func TestBitFlipOnEveryPage(t *testing.T) {
 	if damaged < flips/20 {
 		t.Errorf("only %d flips were noticed: the test hits nothing", damaged)
 	}
-	if lost > 0 {
-		// One flip hits at most one record, and an older copy of it may be used.
-		t.Logf("lost: %d", lost)
+	if lost > damaged { // one flip hits at most one record
+		t.Errorf("%d enrollments lost by %d flips", lost, damaged)
 	}
 }
 

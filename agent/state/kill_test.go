@@ -23,6 +23,7 @@ const (
 	childEnv = "STATE_TEST_CHILD" // path of the record
 	modeEnv  = "STATE_TEST_MODE"  // "loop" or the number of saves
 	killsEnv = "STATE_TEST_KILLS" // how many kills, 60 if unset
+	allEnv   = "STATE_TEST_ALL"   // if set, flips and failing calls are tried without gaps
 )
 
 func TestMain(m *testing.M) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrInUse says that another process has the record open.
@@ -144,10 +145,10 @@ func takeLock(path string, timeout time.Duration) (*bbolt.DB, error) {
 	try := func() (err error) { lock, err = openBolt(path, timeout); return err }
 	err := guard(try)
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("lock %s: %w", path, ErrInUse)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch),
-		errors.Is(err, bbolt.ErrChecksum), errors.Is(err, ErrDamaged):
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch),
+		errors.Is(err, berrors.ErrChecksum), errors.Is(err, ErrDamaged):
 		// Whoever held it would have made us wait. There is nothing in it to lose.
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
