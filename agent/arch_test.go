@@ -50,20 +50,20 @@ var mayImportInTests = map[string][]string{
 // mayUse says who may import what is heavy, dangerous or system-dependent.
 // A trailing "/*" on a user means the package and all below it.
 var mayUse = map[string][]string{
-	"google.golang.org/grpc":         {"agent/control", "agent/local", "proto/*", "server-stub/*", "agent/e2e"},
-	"go.etcd.io/bbolt":               {"agent/state", "server-stub/*", "agent/e2e"},
+	"google.golang.org/grpc":         {"agent/control", "agent/local", "proto/*", "server-stub/*", "agent/e2e/*"},
+	"go.etcd.io/bbolt":               {"agent/state", "server-stub/*", "agent/e2e/*"},
 	"github.com/kardianos/service":   {"agent/service"},
 	"github.com/keybase/go-keychain": {"platform/*"},
 	"golang.org/x/sys":               {"platform/*"},
-	"os/exec":                        {"platform/*", "agent/e2e"},
-	"syscall":                        {"platform/*", "agent/e2e"},
+	"os/exec":                        {"platform/*", "agent/e2e/*"},
+	"syscall":                        {"platform/*", "agent/e2e/*", "agent/local", "server-stub"}, // the last two for names of errors and signals only
 	"unsafe":                         {"platform/internal/*"},
 	"C":                              {"platform/internal/*"},
 	"github.com/miekg/pkcs11":        {"platform/internal/*"},
 	"github.com/spf13/cobra":         {"agent/cmd/*", "server-stub"},
 	"github.com/zmap/zlint":          {"server-stub/*"},
 	"github.com/zmap/zcrypto":        {"server-stub/*"},
-	"net":                            {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e", "agent/config", "agent/service"},
+	"net":                            {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e/*", "agent/config", "agent/service", "agent/cmd/*"},
 }
 
 // longestChain caps the import chain inside the module, in packages.
@@ -81,7 +81,9 @@ var fileExceptions = map[string]string{}
 
 var functionExceptions = map[string]string{}
 
-var packageExceptions = map[string]string{}
+var packageExceptions = map[string]string{
+	"agent/enroll": "the checks of a chain are a seventh of it; apart from it they would be the only thing of ours that the heart imports",
+}
 
 func TestArchitecture(t *testing.T) {
 	tree, err := readTree(root)
