@@ -249,7 +249,8 @@ func (g *Engine) decide(n *entry, v Verdict) error {
 		return err
 	}
 	if v == Approve {
-		n.woken = true
+		// The floor is for retries; a person's word is something new.
+		n.woken, n.tried = true, time.Time{}
 	}
 	g.auditVerdict(e, v)
 	if n.asking != nil {
