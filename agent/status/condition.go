@@ -30,11 +30,9 @@ const (
 	RecordRebuilding   enroll.Code = "record-rebuilding"
 	PolicyMissing      enroll.Code = "policy-missing"
 	PolicyUnusable     enroll.Code = "policy-unusable"
-	NoHelper           enroll.Code = "no-helper"
 	CertificateEnding  enroll.Code = "certificate-ending"
 	CertificateEnded   enroll.Code = "certificate-ended"
 	CertificateRevoked enroll.Code = "certificate-revoked"
-	OrphanKey          enroll.Code = "orphan-key"
 	NothingAssigned    enroll.Code = "nothing-assigned"
 	MachineCloned      enroll.Code = "machine-cloned"
 	Restarting         enroll.Code = "restarting"
@@ -98,7 +96,7 @@ var unjoined = append([]enroll.Code{NotJoined, TokenRefused, DevicePending, Rest
 // definitions has every condition there is; a test compares it with the
 // constants, the texts and the runbook.
 var definitions = []Definition{
-	{Code: enroll.CodeUserAbsent, Severity: Info, Wait: 2 * time.Minute, HiddenBy: []enroll.Code{Restarting, NoHelper}},
+	{Code: enroll.CodeUserAbsent, Severity: Info, Wait: 2 * time.Minute, HiddenBy: []enroll.Code{Restarting}},
 	{Code: enroll.CodeConsentPending, Severity: Info},
 	{Code: enroll.CodeConsentPostponed, Severity: Info},
 	{Code: enroll.CodeConsentDeclined, Severity: Warning},
@@ -143,11 +141,9 @@ var definitions = []Definition{
 	{Code: RecordRebuilding, Severity: Info, Machine: true},
 	{Code: PolicyMissing, Severity: Warning, Machine: true, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyUnusable}, unjoined...)},
 	{Code: PolicyUnusable, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
-	{Code: NoHelper, Severity: Warning, Wait: 5 * time.Minute, HiddenBy: []enroll.Code{Restarting}},
 	{Code: CertificateEnding, Severity: Warning, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: CertificateEnded, Severity: Error, HiddenBy: []enroll.Code{CertificateRevoked}},
 	{Code: CertificateRevoked, Severity: Error},
-	{Code: OrphanKey, Severity: Info},
 	{Code: NothingAssigned, Severity: Info, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyMissing}, unjoined...)},
 	{Code: MachineCloned, Severity: Error, Machine: true},
 	{Code: Restarting, Severity: Info, Machine: true},

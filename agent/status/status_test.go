@@ -167,7 +167,7 @@ func TestForShowsNothingOfOthers(t *testing.T) {
 	})
 	f := facts(func(f *Facts) {
 		f.Users = append(f.Users, User{ID: "uid:1001", Account: "mallory"})
-		f.Raised = []Raised{{Code: OrphanKey, User: "uid:1001"}, {Code: enroll.CodeInternal}, {Code: SettingsInvalid}}
+		f.Raised = []Raised{{Code: CertificateRevoked, User: "uid:1001"}, {Code: enroll.CodeInternal}, {Code: SettingsInvalid}}
 	})
 	whole := Build(f, []enroll.Enrollment{mine, others}, now)
 	if got := len(whole.Credentials); got != 2 {
