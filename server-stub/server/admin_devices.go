@@ -163,13 +163,9 @@ func (a *admin) wireDevice(d store.Device, report *controlv1.SyncRequest) *contr
 func (a *admin) GetDevice(_ context.Context, req *controlv1.GetDeviceRequest) (*controlv1.GetDeviceResponse, error) {
 	resp := &controlv1.GetDeviceResponse{}
 	err := a.store.View(func(tx store.Tx) error {
-		var device store.Device
-		found, err := store.GetJSON(tx, store.Devices, []byte(req.GetId()), &device)
+		device, err := recordedDevice(tx, req.GetId())
 		if err != nil {
 			return err
-		}
-		if !found {
-			return noDevice(req.GetId())
 		}
 		report, _, err := decodeStatus(tx.Get(store.Statuses, []byte(device.ID)))
 		if err != nil {
@@ -192,6 +188,16 @@ func noDevice(id string) error {
 	return status.Errorf(codes.NotFound, "There is no device %q; \"devices\" shows them.", id)
 }
 
+// recordedDevice gives a device on record; it is for people, who may name one that is not.
+func recordedDevice(tx store.Tx, id string) (store.Device, error) {
+	var device store.Device
+	found, err := store.GetJSON(tx, store.Devices, []byte(id), &device)
+	if err == nil && !found {
+		err = noDevice(id)
+	}
+	return device, err
+}
+
 // DecideDevice admits a device that waits, or removes one. A removed device
 // stays removed: the machine joins anew with a new key.
 func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceRequest) (*controlv1.DecideDeviceResponse, error) {
@@ -200,13 +206,9 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 		state = store.Admitted
 	}
 	err := a.store.Update(ctx, func(tx store.Tx) error {
-		var device store.Device
-		found, err := store.GetJSON(tx, store.Devices, []byte(req.GetId()), &device)
+		device, err := recordedDevice(tx, req.GetId())
 		if err != nil {
 			return err
-		}
-		if !found {
-			return noDevice(req.GetId())
 		}
 		if device.State == store.Removed && req.GetAdmit() {
 			return status.Error(codes.FailedPrecondition, "The device was removed; let the machine join anew with a new token.")
@@ -234,13 +236,9 @@ func (a *admin) Instruct(ctx context.Context, req *controlv1.InstructRequest) (*
 	}
 	order.Id = newDeviceID(a.now())
 	err := a.store.Update(ctx, func(tx store.Tx) error {
-		var device store.Device
-		found, err := store.GetJSON(tx, store.Devices, []byte(req.GetDeviceId()), &device)
+		device, err := recordedDevice(tx, req.GetDeviceId())
 		if err != nil {
 			return err
-		}
-		if !found {
-			return noDevice(req.GetDeviceId())
 		}
 		if id := order.GetRenew().GetEnrollmentId(); order.GetRenew() != nil {
 			if _, record, err := enrolled(tx, device.ID, id); err != nil || record == nil {
