@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"agent/config":             {"agent/text", "platform"},
 	"agent/service":            {"agent/config", "agent/control", "agent/enroll", "agent/local", "agent/state", "agent/status", "agent/text", "platform"},
 	"agent/e2e":                {"*"},
+	"agent/e2e/demo":           {"*"},
 	"platform":                 {"platform/internal/pkcs11"},
 	"proto/control/v1":         {},
 	"proto/local/v1":           {},
@@ -39,7 +40,7 @@ var mayImport = map[string][]string{
 var mayImportInTests = map[string][]string{
 	"agent/helper":             {"agent/local", "platform/platformtest"},
 	"agent/local":              {"platform/platformtest"},
-	"agent/service":            {"agent/helper", "platform/platformtest", "server-stub/*"},
+	"agent/service":            {"agent/helper", "platform/platformtest", "proto/control/v1", "server-stub/*"},
 	"agent/control":            {"server-stub/*"},
 	"agent/cmd/smime-agent":    {"platform/platformtest"},
 	"agent/cmd/smime-helper":   {"platform/platformtest"},
