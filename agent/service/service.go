@@ -61,18 +61,18 @@ type Service struct {
 	settings config.Settings
 	problems []config.Problem
 	print    config.Fingerprint // of the settings' sources
+	files    string             // stamps of the files that they name
 	client   *control.Client
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	// failures counts contacts that failed in a row; contactWrong is the condition
-	// that the last of them raised.
-	contactWrong enroll.Code
-	failures     int
-	contacted    time.Time
-	starting     bool
-	reported     [sha256.Size]byte // digest of what central management was told
-	refusedFor   string            // why joining was refused last
+	// failures counts contacts that failed in a row.
+	failures   int
+	starting   bool
+	reported   [sha256.Size]byte // digest of what central management was told
+	refusedFor string            // why joining was refused last
+	hindrance  enroll.Code       // what kept us from central management last
+	noToken    string            // why there is no join token
 }
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
@@ -88,7 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
 		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
-		print: o.Sources.Fingerprint(), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
+		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
 	if err := s.open(); err != nil {
@@ -125,7 +125,7 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Ledger: s.record, Sessions: lent{s}, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
@@ -138,6 +138,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		s.log.Error("record was damaged", "cause", opened.Cause, "set_aside", opened.SetAside,
 			"salvaged", opened.Salvaged, "missing", opened.Missing)
 		s.wrong.raise(status.RecordDamaged, "The damaged file was kept as "+opened.SetAside+".")
+		s.wrong.raise(status.RecordRebuilding, "")
 		s.event(eventRecordDamaged, outcomeFailure, "detail", opened.Cause)
 	}
 	if s.policy != nil {
@@ -167,7 +168,7 @@ func (s *Service) run(ctx context.Context) error {
 		return fmt.Errorf("open the local API: %w", err)
 	}
 	s.event(eventStarted, outcomeSuccess)
-	s.showProblems()
+	s.reportProblems()
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
@@ -180,6 +181,24 @@ func (s *Service) run(ctx context.Context) error {
 	s.log.Info("service stopped")
 	return err
 }
+
+// lent gives the engine the sessions that are lent. Where settings say so it
+// bothers nobody with notices.
+type lent struct{ s *Service }
+
+// Session is [enroll.Sessions]'.
+func (l lent) Session(user string) (enroll.Session, bool) {
+	session, ok := l.s.sessions.Session(user)
+	if !ok || l.s.current().ShowNotices {
+		return session, ok
+	}
+	return unnoticed{session}, true
+}
+
+type unnoticed struct{ enroll.Session }
+
+// Notify tells nobody.
+func (unnoticed) Notify(context.Context, enroll.Notice) error { return nil }
 
 // quiet takes the end of the context for what it is.
 func quiet(err error) error {

@@ -110,11 +110,11 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 		log.Warn("user not known", "error", err.Error()) // the service asks the kernel, not us
 	}
 	settings := e.settings()
-	if user.Locale = cmp.Or(o.language, settings.Language, user.Locale); o.address == "" {
+	if user.Locale = cmp.Or(o.language, user.Locale); o.address == "" {
 		o.address = settings.Address
 	}
 	s := newSession(e, user.Locale, log)
-	s.PromptTimeout, s.Silent = settings.PromptTimeout, !settings.ShowNotices
+	s.PromptTimeout = settings.PromptTimeout
 	changed := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -47,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 		},
 		prompter: f.person,
 		settings: func() config.Settings {
-			return config.Settings{PromptTimeout: time.Hour, ShowNotices: true}
+			return config.Settings{PromptTimeout: time.Hour}
 		},
 	}
 	return f
