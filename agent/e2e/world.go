@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,6 +110,9 @@ func (w *World) path(parts ...string) string {
 	return filepath.Join(append([]string{w.Dir}, parts...)...)
 }
 
+// ServerAddress is central management's.
+func (w *World) ServerAddress() string { return w.listen }
+
 // Address is the service's local API.
 func (w *World) Address() string { return w.path("agent", "run", "agent.sock") }
 
@@ -191,6 +195,8 @@ type HelperOptions struct {
 	Account string
 	// UID and GID are used where they are not 0, which only root can do.
 	UID, GID uint32
+	// Address is where the helper finds the service; empty means where it is.
+	Address string
 	// Env are further variables, e.g. DISPLAY.
 	Env []string
 }
@@ -212,7 +218,7 @@ func (w *World) StartHelper(o HelperOptions) (*Process, error) {
 		if o.UID != 0 {
 			c.SysProcAttr.Credential = &syscall.Credential{Uid: o.UID, Gid: o.GID}
 		}
-	}, "smime-helper", "--address", w.Address())
+	}, "smime-helper", "--address", cmp.Or(o.Address, w.Address()))
 }
 
 // session is this process's environment without its desktop and its home.
