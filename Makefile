@@ -118,3 +118,11 @@ $(TOOLS)/nfpm: .ci/nfpm/go.mod
 	@echo "building $(notdir $@)"
 	@cd .ci/nfpm && $(GO) build -o '$(abspath $@)' github.com/goreleaser/nfpm/v2/cmd/nfpm
 	@touch $@
+
+.PHONY: e2e-packages
+e2e-packages: build ## Packages: same bytes again, and a booted machine from install to purge (root; Debian)
+	.ci/install-e2e package-tools.txt
+	rm -f dist/*.deb dist/*.rpm
+	@$(MAKE) packages
+	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
+		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts)$$' -v ./agent/e2e

@@ -9,6 +9,7 @@ purge | 0)
 	rmdir /etc/smime-agent/policy.d /etc/smime-agent 2>/dev/null
 	rm -f /etc/systemd/system/multi-user.target.wants/smime-agent.service \
 		/etc/systemd/user/default.target.wants/smime-helper.service
+	rmdir /etc/systemd/user/default.target.wants 2>/dev/null
 	;;
 esac
 case "$1" in
