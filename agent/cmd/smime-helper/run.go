@@ -114,7 +114,6 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 		o.address = settings.Address
 	}
 	s := newSession(e, user.Locale, log)
-	s.PromptTimeout = settings.PromptTimeout
 	changed := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
