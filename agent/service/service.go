@@ -77,12 +77,13 @@ type Service struct {
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
 // does not stop it: it becomes a condition. What does stop it is a folder that
-// is not ours, a record that another agent holds, an address that is taken.
+// is not ours, a record that another agent holds, an address that is taken: a
+// *[StartError].
 func Run(ctx context.Context, o Options) error {
 	settings, problems := config.Load(o.Sources)
 	l, err := openLogs(settings.LogDir, settings.LogMaxSizeMB, settings.LogMaxFiles, settings.LogLevel, o.Console)
 	if err != nil {
-		return fmt.Errorf("open logs: %w", err)
+		return notStarted(settings.LogDir, err)
 	}
 	defer func() { _ = l.close() }() // nobody is left to be told
 	s := &Service{
@@ -92,6 +93,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
 	if err := s.open(); err != nil {
+		s.log.Error("service not started", "error", err) // nobody may see what the command says of it
 		return err
 	}
 	defer s.close()
@@ -102,15 +104,15 @@ func Run(ctx context.Context, o Options) error {
 func (s *Service) open() error {
 	dir := s.settings.StateDir
 	if err := platform.PrivateDir(dir); err != nil {
-		return fmt.Errorf("open state folder: %w", err)
+		return notStarted(dir, err)
 	}
 	var err error
 	if s.secrets, err = platform.Secrets(dir); err != nil {
-		return fmt.Errorf("open secret store: %w", err)
+		return notStarted(dir, err)
 	}
 	record, opened, err := state.Open(filepath.Join(dir, "agent.db"), state.Options{Now: time.Now, OutboxLimit: outboxLimit})
 	if err != nil {
-		return fmt.Errorf("open record: %w", err)
+		return notStarted(filepath.Join(dir, "agent.db"), err)
 	}
 	s.record = record
 	s.audit = newAuditTrail(s)
@@ -165,7 +167,8 @@ func (s *Service) close() {
 func (s *Service) run(ctx context.Context) error {
 	listener, err := platform.Listen(s.settings.Address)
 	if err != nil {
-		return fmt.Errorf("open the local API: %w", err)
+		s.log.Error("service not started", "error", err)
+		return notStarted(s.settings.Address, err)
 	}
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()

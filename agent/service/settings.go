@@ -309,6 +309,9 @@ func (s *Service) showContact(err error) {
 	if err != nil {
 		e := enroll.AsError(err)
 		code, detail = e.Code, e.Hint
+		if code != control.CodeUnconfigured {
+			detail = wrongPart(detail)
+		}
 	}
 	s.mu.Lock()
 	before := s.hindrance
@@ -324,6 +327,15 @@ func (s *Service) showContact(err error) {
 		s.wrong.raise(code, detail)
 	}
 	s.showProblems()
+}
+
+// wrongPart leaves out the last sentence of a hint, which says what to do: that
+// the condition says itself.
+func wrongPart(hint string) string {
+	if i := strings.LastIndex(hint, ". "); i > 0 {
+		return hint[:i+1]
+	}
+	return hint
 }
 
 // authority lets the engine use whichever client serves now.
