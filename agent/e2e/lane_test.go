@@ -86,7 +86,7 @@ func (l *lane) openLane() {
 	l.must(l.WriteSettings(ctx)) // for the token that it makes
 	token, err := os.ReadFile(filepath.Join(l.Dir, "agent", "token"))
 	l.must(err)
-	server := slowWire(l.t, "tcp", "127.0.0.1:0", l.ServerAddress())
+	server := slowWire(l.t, "tcp", l.Host+":0", l.ServerAddress())
 	l.must(l.WriteSettingsFor(server, filepath.Join(l.Dir, "central", "transport", "ca.crt"), strings.TrimSpace(string(token))))
 	l.must(l.StartAgent(ctx))
 	l.must(os.MkdirAll(filepath.Join(l.Dir, "wire"), 0o755))

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/user"
@@ -52,7 +54,15 @@ var build = struct {
 	err error
 }{}
 
+// parallel is how many tests run at a time, unless the command line says: they
+// mostly wait for one another's processes.
+const parallel = "8"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(parallel)
+	}
 	code := m.Run()
 	if build.dir != "" {
 		_ = os.RemoveAll(build.dir)
@@ -133,6 +143,7 @@ func company(t *testing.T, adjust func(*e2e.World)) *world {
 	w := &world{t: t, account: me.Username, World: &e2e.World{
 		Bin: programs(t), Dir: dir, Consent: "silent", Profile: "employee-sign", Keys: []string{"p-256"}, Stores: []string{"file"},
 		Settings:  []string{"retry_cap: 1s"},
+		Host:      loopback(),
 		Employees: []e2e.Employee{{Account: me.Username, Mailbox: alice, Given: "Alice", Surname: "Example"}},
 	}}
 	if adjust != nil {
@@ -141,6 +152,9 @@ func company(t *testing.T, adjust func(*e2e.World)) *world {
 	t.Cleanup(w.end)
 	return w
 }
+
+// loopback draws an address that no other world has.
+func loopback() string { return fmt.Sprintf("127.%d.%d.%d", 1+rand.N(250), rand.N(256), 1+rand.N(250)) }
 
 func (w *world) end() {
 	for _, p := range w.helpers {

@@ -34,6 +34,9 @@ type World struct {
 	Keys []string
 	// Rule are further lines of the policy's rule, such as "modules: [...]".
 	Rule []string
+	// Host is the loopback address of central management, 127.0.0.1 if empty. With
+	// one of its own, no other world takes its ports (Linux has all of 127/8).
+	Host string
 	// Settings are further lines of the agent's config.yaml.
 	Settings []string
 	// Output gets what the processes print; nil throws it away.
@@ -53,13 +56,14 @@ func (w *World) Founded(ctx context.Context) error {
 	if err := os.MkdirAll(w.Dir, 0o755); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	host := cmp.Or(w.Host, "127.0.0.1")
+	ports, err := freePorts(host, 2)
 	if err != nil {
 		return err
 	}
-	w.listen = "127.0.0.1:" + ports[0]
+	w.listen = host + ":" + ports[0]
 	if _, err := w.Central(ctx, "init", "--organization", "Example GmbH", "--country", "DE", "--organization-identifier",
-		"NTRDE-DER3306.HRB12345", "--host", "127.0.0.1", "--listen", w.listen, "--web", "127.0.0.1:"+ports[1]); err != nil {
+		"NTRDE-DER3306.HRB12345", "--host", host, "--listen", w.listen, "--web", host+":"+ports[1]); err != nil {
 		return err
 	}
 	if err := w.WritePolicy(w.Consent); err != nil {
@@ -326,10 +330,10 @@ func (w *World) Close() {
 	}
 }
 
-func freePorts(n int) ([]string, error) {
+func freePorts(host string, n int) ([]string, error) {
 	var ports []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			return nil, err
 		}
