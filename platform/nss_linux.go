@@ -21,6 +21,11 @@ func (d nssDatabase) exists() bool {
 	return err == nil
 }
 
+// files are the key database and that of certificates.
+func (d nssDatabase) files() []string {
+	return []string{filepath.Join(d.dir, "key4.db"), filepath.Join(d.dir, "cert9.db")}
+}
+
 // prepare makes the folder before the first key; NSS makes the files, with
 // mode 0600, but not the folder. Looking makes nothing.
 func (d nssDatabase) prepare(fresh bool) error {
