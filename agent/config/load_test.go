@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 	noProblems(t, problems)
 	p := platform.SystemPaths()
 	if s.Server != "" || s.StateDir != p.State || s.LogDir != p.Logs || s.Address != p.Address || s.LogLevel != slog.LevelInfo ||
-		s.LogMaxSizeMB != 10 || s.LogMaxFiles != 5 || s.SyncFloor != time.Minute || s.RetryCap != 30*time.Minute ||
+		s.LogMaxSizeMB != 10 || s.LogMaxFiles != 5 || s.SyncFloor != 10*time.Second || s.RetryCap != 30*time.Minute ||
 		s.ProofInterval != 24*time.Hour || s.PromptTimeout != time.Hour || !s.ShowNotices || s.Proxy.Mode != config.ProxySystem {
 		t.Errorf("%+v", s)
 	}

@@ -44,6 +44,9 @@ func (s *Session) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, e
 
 // Notify tells the person something.
 func (s *Session) Notify(ctx context.Context, n enroll.Notice) error {
+	if s.Silent {
+		return nil
+	}
 	if err := s.Prompter.Notify(ctx, s.Words.Notice(n)); err != nil {
 		return s.failure(aboutPerson, "", fmt.Errorf("notify of %s: %w", n.Code, err))
 	}

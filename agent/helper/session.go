@@ -41,6 +41,8 @@ type Session struct {
 	Log      *slog.Logger
 	// PromptTimeout closes a dialog that nobody answers; 0 is [DefaultPromptTimeout].
 	PromptTimeout time.Duration
+	// Silent keeps notices off the screen; questions are shown all the same.
+	Silent bool
 
 	turns turns
 	mu    sync.Mutex

@@ -60,10 +60,8 @@ func (s *Service) Prove(_ context.Context, _ platform.Peer, ids []enroll.ID) err
 
 // Sync asks central management now.
 func (s *Service) Sync(ctx context.Context) error {
-	s.contacting.Lock()
-	defer s.contacting.Unlock()
-	_, err := s.exchange(ctx)
-	s.showContact(err)
+	_, err := s.contactNow(ctx)
+	s.pokeContact()
 	return err
 }
 

@@ -65,12 +65,14 @@ type Service struct {
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	// failures counts contacts that failed in a row; contacted is the last that did not.
-	failures   int
-	contacted  time.Time
-	starting   bool
-	reported   [sha256.Size]byte // digest of what central management was told
-	refusedFor string            // why joining was refused last
+	// failures counts contacts that failed in a row; contactWrong is the condition
+	// that the last of them raised.
+	contactWrong enroll.Code
+	failures     int
+	contacted    time.Time
+	starting     bool
+	reported     [sha256.Size]byte // digest of what central management was told
+	refusedFor   string            // why joining was refused last
 }
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
@@ -82,7 +84,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("open logs: %w", err)
 	}
-	defer l.close()
+	defer func() { _ = l.close() }() // nobody is left to be told
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
 		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,

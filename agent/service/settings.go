@@ -204,15 +204,22 @@ func (s *Service) forgetToken() {
 	}
 }
 
-// showContact makes a condition of what keeps us from central management; what
-// the client knows itself comes from there.
+// showContact makes a condition of what kept us from central management the
+// last time; whatever else that was before is over.
 func (s *Service) showContact(err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
-		s.wrong.clear(control.CodeUnconfigured, enroll.CodeControlUnreachable, enroll.CodeRecordFailed)
-		return
+	var code enroll.Code
+	if err != nil {
+		if e := enroll.AsError(err); e.Code != enroll.CodeInternal {
+			code = e.Code
+			s.wrong.raise(code, e.Hint)
+		}
 	}
-	if e := enroll.AsError(err); e.Code != enroll.CodeInternal {
-		s.wrong.raise(e.Code, e.Hint)
+	s.mu.Lock()
+	before := s.contactWrong
+	s.contactWrong = code
+	s.mu.Unlock()
+	if before != "" && before != code {
+		s.wrong.clear(before)
 	}
 }
 

@@ -157,14 +157,19 @@ func (r *reader) rules(source Source, p *Policy) {
 }
 
 // tooDeep gives the line where brackets are open, or dashes stand in a row, by
-// the dozen; 0 if there is none. It does not know of quotes and comments, so it
-// is a little too strict with odd text.
+// the dozen; 0 if there is none. Comments do not count; it does not know of
+// quotes, so it is a little too strict with odd text.
 func tooDeep(data []byte) int {
-	line, open, dashes := 1, 0, 0
-	for _, c := range data {
+	line, open, dashes, comment := 1, 0, 0, false
+	for i, c := range data {
+		if comment && c != '\n' {
+			continue
+		}
 		switch c {
 		case '\n':
-			line, dashes = line+1, 0
+			line, dashes, comment = line+1, 0, false
+		case '#':
+			comment = i == 0 || data[i-1] == ' ' || data[i-1] == '\n'
 		case '[', '{':
 			open++
 		case ']', '}':

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/local"
 	"smime-agent/platform"
@@ -45,6 +46,9 @@ func newFixture(t *testing.T) *fixture {
 			return []platform.Store{f.store}, nil
 		},
 		prompter: f.person,
+		settings: func() config.Settings {
+			return config.Settings{PromptTimeout: time.Hour, ShowNotices: true}
+		},
 	}
 	return f
 }
