@@ -300,4 +300,3 @@ func (r memoryRef) Agree(_ int, point []byte) ([]byte, error) {
 	}
 	return own.ECDH(other)
 }
-
