@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package platform
 
@@ -9,7 +9,7 @@ import (
 )
 
 // currentUserPaths takes the folder that the system keeps for what a program can
-// do without: %LocalAppData%, ~/Library/Caches.
+// do without: ~/Library/Caches.
 func currentUserPaths(func(string) string) (UserPaths, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
