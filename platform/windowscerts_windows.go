@@ -88,7 +88,7 @@ func (s *windowsStore) install(id KeyID, chain []*x509.Certificate) error {
 	if err := fileLeaf(chain[0], l.location); err != nil {
 		return fmt.Errorf("file leaf: %w", err)
 	}
-	return readBack(chain, l.location)
+	return readBackLeaf(chain, l.location)
 }
 
 // fileLeaf leaves a certificate alone that is there and has its key: what a
@@ -124,7 +124,7 @@ func friendlyName(leaf *x509.Certificate) string {
 	return fmt.Sprintf("S/MIME %s %s", who, leaf.NotBefore.UTC().Format("2006-01-02"))
 }
 
-func readBack(chain []*x509.Certificate, key wincrypt.KeyLocation) error {
+func readBackLeaf(chain []*x509.Certificate, key wincrypt.KeyLocation) error {
 	issuers, err := filed(wincrypt.CA)
 	if err != nil {
 		return err
