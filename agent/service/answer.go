@@ -169,6 +169,9 @@ func (s *Service) raised() []status.Raised {
 func (s *Service) syncInput() control.SyncInput {
 	s.mu.Lock()
 	users, revision := s.memory.Users, s.memory.Revision
+	if s.policy == nil { // lost with a part of the record; the revision alone would get none
+		revision = ""
+	}
 	s.mu.Unlock()
 	in := control.SyncInput{Enrollments: s.engine.Enrollments(), Revision: revision, Rebuild: s.engine.NeedsKnown()}
 	for _, u := range users {
