@@ -58,8 +58,9 @@ func (s *Service) Prove(_ context.Context, _ platform.Peer, ids []enroll.ID) err
 	return nil
 }
 
-// Sync asks central management now.
+// Sync asks central management now, under the settings as they are now.
 func (s *Service) Sync(ctx context.Context) error {
+	s.reloadSettings()
 	_, err := s.contactNow(ctx)
 	s.pokeContact()
 	return err
