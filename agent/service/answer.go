@@ -61,10 +61,8 @@ func (s *Service) Prove(_ context.Context, _ platform.Peer, ids []enroll.ID) err
 // Sync asks central management now, under the settings as they are now.
 func (s *Service) Sync(ctx context.Context) error {
 	s.reloadSettings()
-	s.contacting.Lock()
-	defer s.contacting.Unlock()
-	_, err := s.exchange(ctx)
-	s.showContact(err)
+	_, err := s.contactNow(ctx)
+	s.pokeContact()
 	return err
 }
 
@@ -172,6 +170,9 @@ func (s *Service) raised() []status.Raised {
 func (s *Service) syncInput() control.SyncInput {
 	s.mu.Lock()
 	users, revision := s.memory.Users, s.memory.Revision
+	if s.policy == nil { // lost with a part of the record; the revision alone would get none
+		revision = ""
+	}
 	s.mu.Unlock()
 	in := control.SyncInput{Enrollments: s.engine.Enrollments(), Revision: revision, Rebuild: s.engine.NeedsKnown()}
 	for _, u := range users {

@@ -66,9 +66,8 @@ type Service struct {
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	// failures counts contacts that failed in a row; contacted is the last that did not.
+	// failures counts contacts that failed in a row.
 	failures   int
-	contacted  time.Time
 	starting   bool
 	reported   [sha256.Size]byte // digest of what central management was told
 	refusedFor string            // why joining was refused last

@@ -62,6 +62,7 @@ type profileYAML struct {
 type renewalYAML struct {
 	Before   string `yaml:"before"`
 	Rotation string `yaml:"rotation"`
+	Spread   string `yaml:"spread"`
 }
 
 type moduleYAML struct {
@@ -284,6 +285,10 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	}
 	r.words(path+".profiles", y.Profiles, r.catalog.Profiles)
 	rule.RenewBefore = r.days(path+".renewal.before", y.Renewal.Before)
+	rule.RenewSpread = r.days(path+".renewal.spread", y.Renewal.Spread)
+	if rule.RenewBefore+rule.RenewSpread > maxRenewBefore {
+		r.problem(r.at(path+".renewal"), "Make them shorter.", "Before and spread together are more than 300 days.")
+	}
 	for i, m := range y.Modules {
 		if m.Path == "" {
 			r.problem(r.at(fmt.Sprintf("%s.modules[%d]", path, i)), "Write the absolute path of the PKCS #11 module.", "The module has no path.")

@@ -29,6 +29,8 @@ type env struct {
 	Width   func() (columns int, ok bool)
 	Now     func() time.Time
 	Version string
+	// Address is the service's if the command line names none.
+	Address func() string
 	Dial    func(ctx context.Context, address string) (net.Conn, error)
 	User    func() (platform.User, error)
 	Stores  func(context.Context) ([]string, error)
@@ -232,7 +234,7 @@ func (b about) Error() string { return b.err.Error() }
 func (b about) Unwrap() error { return b.err }
 
 func (a *app) connect(ctx context.Context) (*local.Client, error) {
-	return local.Dialer{Address: a.address, Dial: a.Dial}.Connect(ctx)
+	return local.Dialer{Address: a.at(), Dial: a.Dial}.Connect(ctx)
 }
 
 // call connects, calls and hangs up.
@@ -258,4 +260,12 @@ func (a *app) options() status.Options {
 func (a *app) say(format string, args ...any) error {
 	_, err := fmt.Fprintf(a.Stdout, format+"\n", args...)
 	return err
+}
+
+// at is the service's address.
+func (a *app) at() string {
+	if a.address == "" && a.Address != nil {
+		return a.Address()
+	}
+	return a.address
 }
