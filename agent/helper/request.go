@@ -70,6 +70,9 @@ func (s *Session) keyFor(ctx context.Context, store platform.Store, w enroll.Req
 		return nil, s.unsuitable(store, fmt.Errorf("store %s makes %q, accepted are %q", w.Store, has, w.Keys))
 	}
 	spec := platform.KeySpec{Algorithm: platform.KeyAlgorithm(w.Keys[i]), Sign: w.Sign, Decrypt: w.Encrypt}
+	if len(w.Mailboxes) > 0 {
+		spec.Owner = w.Mailboxes[0]
+	}
 	key, err = store.Create(ctx, platform.KeyID(w.ID), spec)
 	if err != nil {
 		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("create key %s: %w", w.ID, err))
