@@ -74,6 +74,9 @@ func run(ctx context.Context, e env) error {
 	}
 	log, closeLog := openLog(paths.State, e.stderr)
 	defer closeLog()
+	if err := platform.Lacking(); err != nil {
+		log.Warn("build is incomplete", "error", err.Error())
+	}
 	unlock, err := lockSession(paths, log)
 	if errors.Is(err, platform.ErrExists) {
 		log.Debug("another helper serves this user")
