@@ -60,7 +60,7 @@ type Sources struct {
 // SystemSources are those of an installed agent.
 func SystemSources(flags map[string]string) Sources {
 	p := platform.SystemPaths()
-	return Sources{Policy: PolicyFolder(p.Policy), Flags: flags, File: p.Config}
+	return Sources{Policy: policySource(), Flags: flags, File: p.Config}
 }
 
 // Fingerprint tells one state of all sources from another. It is for comparing

@@ -142,6 +142,14 @@ func TestPolicyProblemIsACondition(t *testing.T) {
 	}
 }
 
+func TestRotation(t *testing.T) {
+	for said, want := range map[string]enroll.Rotation{"": "", "same-key": enroll.SameKey, "new-key": enroll.NewKey, "quantum": enroll.NewKey} {
+		if got := rotationIn(said); got != want {
+			t.Errorf("%q became %q, want %q", said, got, want)
+		}
+	}
+}
+
 func TestUnknownValuesAreHarmless(t *testing.T) {
 	ca := newAuthority(t, "CA")
 	p := goodPolicy(ca)

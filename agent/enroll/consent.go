@@ -148,6 +148,7 @@ func (g *Engine) openPrompt(e Enrollment, cancel context.CancelFunc) Question {
 	return Question{
 		ID: e.ID, Organization: g.policy.Organization, Contact: g.policy.Contact, Mailbox: e.Mailbox(),
 		Reason: e.Reason, Note: e.Assignment.Note, PostponementsLeft: e.postponementsLeft(),
+		ProgramsAsk: g.programsAsk(e),
 	}
 }
 

@@ -1458,7 +1458,8 @@ type RenewalRule struct {
 	Before *durationpb.Duration `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
 	// The server's suggestion per serial number (lower-case hex).
 	Suggested map[string]*timestamppb.Timestamp `protobuf:"bytes,2,rep,name=suggested,proto3" json:"suggested,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// "new-key" (default) or "same-key".
+	// "new-key" or "same-key"; empty leaves it to the store: the same key where
+	// each new one costs the person questions of the system, else a new one.
 	Rotation      string `protobuf:"bytes,3,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
