@@ -247,7 +247,6 @@ func (r *rollout) desktop(t *testing.T) {
 	r.same(t, "after the desktop came up")
 }
 
-
 func (r *rollout) unprivileged(t *testing.T) {
 	for _, path := range []string{"/var/lib/smime-agent", "/var/log/smime-agent"} {
 		if out, err := r.as(t, "ls", path); err == nil {
