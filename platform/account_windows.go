@@ -58,8 +58,8 @@ func (a account) private() string {
 	return "O:" + a.sid + "D:PAI(A;OICI;FA;;;" + a.sid + ")(A;OICI;FA;;;SY)"
 }
 
-// security is what a handle's security descriptor means to us.
-type security struct {
+// guarding is what a handle's security descriptor means to us.
+type guarding struct {
 	owner string
 	// others is what all whom we do not trust may do, taken together.
 	others windows.ACCESS_MASK
@@ -69,24 +69,24 @@ type security struct {
 
 // inspect reads the security descriptor of an open object. A list that cannot be
 // understood counts as open to everybody.
-func (a account) inspect(h windows.Handle, kind windows.SE_OBJECT_TYPE) (security, error) {
+func (a account) inspect(h windows.Handle, kind windows.SE_OBJECT_TYPE) (guarding, error) {
 	sd, err := windows.GetSecurityInfo(h, kind, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
-		return security{}, fmt.Errorf("%w: ask who owns it: %w", ErrDenied, err)
+		return guarding{}, fmt.Errorf("%w: ask who owns it: %w", ErrDenied, err)
 	}
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return security{}, fmt.Errorf("%w: ask who owns it: %w", ErrDenied, err)
+		return guarding{}, fmt.Errorf("%w: ask who owns it: %w", ErrDenied, err)
 	}
 	dacl, _, err := sd.DACL()
 	if err != nil {
-		return security{}, fmt.Errorf("%w: ask who may open it: %w", ErrDenied, err)
+		return guarding{}, fmt.Errorf("%w: ask who may open it: %w", ErrDenied, err)
 	}
 	grants, err := win32.Grants(dacl)
 	if err != nil {
-		return security{}, fmt.Errorf("%w: ask who may open it: %w", ErrDenied, err)
+		return guarding{}, fmt.Errorf("%w: ask who may open it: %w", ErrDenied, err)
 	}
-	s := security{owner: owner.String()}
+	s := guarding{owner: owner.String()}
 	control, _, err := sd.Control()
 	s.protected = err == nil && control&windows.SE_DACL_PROTECTED != 0
 	for _, g := range grants {

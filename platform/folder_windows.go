@@ -34,7 +34,7 @@ func syncFolder(*os.Root) error { return nil }
 type entry struct {
 	handle windows.Handle
 	path   string
-	security
+	guarding
 	folder, link bool
 }
 
@@ -72,7 +72,7 @@ func (e *entry) describe(a account) error {
 		e.link = tag&nameSurrogate != 0
 	}
 	var err error
-	e.security, err = a.inspect(e.handle, windows.SE_FILE_OBJECT)
+	e.guarding, err = a.inspect(e.handle, windows.SE_FILE_OBJECT)
 	return err
 }
 
@@ -188,13 +188,13 @@ func (a account) setPrivate(h windows.Handle) error {
 }
 
 // setPlainly sets the access list of the folder alone, not of what lies in it.
-func (a account) setPlainly(h windows.Handle) (security, error) {
+func (a account) setPlainly(h windows.Handle) (guarding, error) {
 	sd, err := windows.SecurityDescriptorFromString(a.private())
 	if err != nil {
-		return security{}, err
+		return guarding{}, err
 	}
 	if err := windows.SetKernelObjectSecurity(h, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, sd); err != nil {
-		return security{}, err
+		return guarding{}, err
 	}
 	return a.inspect(h, windows.SE_FILE_OBJECT)
 }

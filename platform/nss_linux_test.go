@@ -71,6 +71,31 @@ func TestNSSMended(t *testing.T) {
 	}
 }
 
+// TestNSSMendedByInstall: a key whose making was cut off before its IDs were
+// set, and which was then opened and not created again, is linked all the same,
+// also where its private half shows only after the password.
+func TestNSSMendedByInstall(t *testing.T) {
+	for _, password := range []string{"", "correct horse"} {
+		n, id := platformtest.NSSDir(t, password), platformtest.NewID(t)
+		store := nssAt(t, n.Home, password)
+		key := create(t, store, id)
+		if err := platform.Spoil(t.Context(), store, id, "both IDs"); err != nil {
+			t.Fatal(err)
+		}
+		chain := platformtest.NewAuthority(t).Chain(t, key.Public(), 0)
+		if password != "" {
+			nobody := find(t, platform.StoreOptions{Home: n.Home}, "nss:default")
+			if err := nobody.Install(t.Context(), id, chain); !errors.Is(err, platform.ErrLocked) {
+				t.Errorf("Install without the password: %v, want ErrLocked", err)
+			}
+		}
+		if err := nssAt(t, n.Home, password).Install(t.Context(), id, chain); err != nil {
+			t.Errorf("Install: %v", err)
+		}
+		checkOneKey(t, store, id)
+	}
+}
+
 // TestNSSOneOfSeveral: of several keys with one name the certified one stays.
 func TestNSSOneOfSeveral(t *testing.T) {
 	for _, certified := range []bool{false, true} {

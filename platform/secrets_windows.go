@@ -43,7 +43,7 @@ func checkSecret(f *os.File, path string) error {
 	if err != nil {
 		return err
 	}
-	var sec security
+	var sec guarding
 	var asked error
 	if err := raw.Control(func(fd uintptr) { sec, asked = me.inspect(windows.Handle(fd), windows.SE_FILE_OBJECT) }); err != nil {
 		return err

@@ -48,8 +48,9 @@ func TestSocketMode(t *testing.T) {
 	wantMode(t, path, want)
 }
 
-func TestListenTakesStaleSocket(t *testing.T) {
-	path := socket(t)
+// stale leaves a socket at path as a service does that was killed.
+func stale(t *testing.T, path string) {
+	t.Helper()
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +59,11 @@ func TestListenTakesStaleSocket(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestListenTakesStaleSocket(t *testing.T) {
+	path := socket(t)
+	stale(t, path)
 	if _, err := platform.Dial(t.Context(), path); !errors.Is(err, platform.ErrNotFound) {
 		t.Errorf("Dial of a stale socket: %v, want ErrNotFound", err)
 	}
@@ -75,7 +81,6 @@ func TestListenRefuses(t *testing.T) {
 		"open folder":  {func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }, platform.ErrDenied},
 		"sticky":       {func(p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }, platform.ErrDenied},
 		"group writes": {func(p string) error { return os.Chmod(filepath.Dir(p), 0o775) }, platform.ErrDenied},
-		"no folder":    {func(p string) error { return os.Remove(filepath.Dir(p)) }, platform.ErrNotFound},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +105,15 @@ func TestListenRefuses(t *testing.T) {
 
 // TestListenRace: of many services that start over a stale socket, one gets it.
 func TestListenRace(t *testing.T) {
+	for range 10 {
+		listenRace(t)
+	}
+}
+
+func listenRace(t *testing.T) {
+	t.Helper()
 	path := socket(t)
+	stale(t, path)
 	var group sync.WaitGroup
 	won := make(chan net.Listener, 20)
 	for range 20 {
@@ -119,6 +132,22 @@ func TestListenRace(t *testing.T) {
 	}
 	for l := range won {
 		l.Close()
+	}
+}
+
+// TestListenLeavesAnothersSocket: root could remove it, but it is not ours.
+func TestListenLeavesAnothersSocket(t *testing.T) {
+	needRoot(t)
+	path := socket(t)
+	stale(t, path)
+	if err := os.Chown(path, 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := platform.Listen(path); !errors.Is(err, platform.ErrExists) {
+		t.Errorf("got %v, %v, want ErrExists", l, err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -328,5 +357,22 @@ func TestPeerOfAfterClose(t *testing.T) {
 	server.Close()
 	if p, err := platform.PeerOf(server); err == nil {
 		t.Errorf("a closed connection has the peer %+v", p)
+	}
+}
+
+// Where no service manager made the folder, Listen does, for all to enter.
+func TestListenMakesItsFolder(t *testing.T) {
+	path := socket(t)
+	if err := os.Remove(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := platform.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("folder is %v, %v", info.Mode(), err)
 	}
 }

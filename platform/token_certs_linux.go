@@ -82,7 +82,7 @@ func (s *tokenStore) Find(ctx context.Context, id KeyID) ([]*x509.Certificate, e
 }
 
 // withPublic runs fn with the key's public part, which needs no login. Only if
-// no public object is seen does it look again after a login.
+// no good public object is seen does it look again after a login.
 func (s *tokenStore) withPublic(ctx context.Context, a access, what string, id KeyID,
 	fn func(*pkcs11.Session, crypto.PublicKey, []pkcs11.Filed) error,
 ) error {
@@ -95,6 +95,8 @@ func (s *tokenStore) withPublic(ctx context.Context, a access, what string, id K
 		p, ok := best(pairs)
 		if !ok && !a.private && ss.Token.LoginRequired() {
 			p, ok = bestPublic(pairs)
+			// A half without its final ID needs mending, and so its other half.
+			ok = ok && (!a.write || finalID(*p.public, p.key))
 			hidden = !ok
 		}
 		if !ok {

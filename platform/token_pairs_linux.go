@@ -36,8 +36,12 @@ func (p pair) whole() bool { return p.private != nil && p.public != nil && p.key
 // finished says that both halves have their final ID, which is the last thing
 // that making a key does.
 func (p pair) finished() bool {
-	id, err := pkcs11.KeyID(p.key)
-	return err == nil && p.whole() && bytes.Equal(p.private.ID, id) && bytes.Equal(p.public.ID, id)
+	return p.whole() && finalID(*p.private, p.key) && finalID(*p.public, p.key)
+}
+
+func finalID(h pkcs11.Half, key crypto.PublicKey) bool {
+	id, err := pkcs11.KeyID(key)
+	return err == nil && bytes.Equal(h.ID, id)
 }
 
 // usable says that the key can be opened: it is whole, or it is certified and

@@ -32,7 +32,13 @@ func moduleStore(ctx context.Context, m Module, ask PINFunc) (Store, error) {
 	if !filepath.IsAbs(m.Path) {
 		return nil, fmt.Errorf("%w: the path is not absolute", ErrDenied)
 	}
-	module, err := pkcs11.Load(m.Path)
+	// A library runs with this user's rights; nobody but root and he himself may
+	// have put it there.
+	path, err := trusted(m.Path)
+	if err != nil {
+		return nil, err
+	}
+	module, err := pkcs11.Load(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -95,7 +101,7 @@ func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []str
 			Algorithms: allAlgorithms(),
 			Consumers:  consumers,
 		},
-		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel},
+		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel, Files: database.files()},
 		nss:   &database,
 		pin:   newPINKeeper(ask),
 	}}

@@ -154,6 +154,7 @@ func brokenLayer(path string, from Origin, err error) Layer {
 	case errors.Is(err, platform.ErrNotFound):
 		p.Wrong, p.Cure = "There is no such file.", "Write the file, or name another."
 	case errors.Is(err, platform.ErrDenied) && !errors.Is(err, fs.ErrPermission):
+		p.Insecure = true
 		p.Wrong = fmt.Sprintf("It is not used, because another user may have written it: %v.", err)
 		p.Cure = "Let the file and the folders above it belong to root, and let nobody else write them (chown root, chmod go-w)."
 	case errors.Is(err, platform.ErrUnsupported):

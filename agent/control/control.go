@@ -137,7 +137,7 @@ func New(cfg Config) (*Client, error) {
 		troubles: map[source]Condition{}, early: map[string]outcome{},
 	}
 	if c.trust, err = newTrust(cfg.Anchors, cfg.Pins, host, c.trustedTime); err != nil {
-		return nil, unconfigured("The agent's anchors or pins for central management are missing or unreadable: without them it believes no server. Give it the CA's certificate or a pin sha256/….", err)
+		return nil, unconfigured(fmt.Sprintf("What to recognize central management by cannot be used: %v. It must be the CA's certificate as PEM, or a pin sha256/….", err), err)
 	}
 	proxy, err := cfg.Proxy.choose()
 	if err != nil {

@@ -172,6 +172,28 @@ func TestTooMuchAtOnceIsRefused(t *testing.T) {
 	}
 }
 
+// collected is an answer of the authority and what is to become of it.
+type collected struct {
+	answer *controlv1.CollectResponse
+	want   enroll.Collection
+	kind   enroll.Kind // empty for no error
+	code   enroll.Code
+	hint   string
+}
+
+func (w collected) check(t *testing.T, how string, got enroll.Collection, err error) {
+	t.Helper()
+	if w.kind == "" {
+		if err != nil || !reflect.DeepEqual(got, w.want) {
+			t.Errorf("%s: %+v, %v", how, got, err)
+		}
+		return
+	}
+	if e := wantError(t, err, w.kind, w.code); w.hint != "" && e.Hint != w.hint {
+		t.Errorf("%s: hint = %q", how, e.Hint)
+	}
+}
+
 func TestCollections(t *testing.T) {
 	s := newServer(t)
 	c := joined(t, s)
@@ -188,13 +210,7 @@ func TestCollections(t *testing.T) {
 	refused := func(text string) *controlv1.CollectResponse {
 		return &controlv1.CollectResponse{Outcome: &controlv1.CollectResponse_Refused{Refused: &controlv1.Refused{Code: "policy", Text: text}}}
 	}
-	for name, tt := range map[string]struct {
-		answer *controlv1.CollectResponse
-		want   enroll.Collection
-		kind   enroll.Kind
-		code   enroll.Code
-		hint   string
-	}{
+	for name, tt := range map[string]collected{
 		"issued":           {answer: issued(s.ca.cert.Raw), want: enroll.Collection{Chain: [][]byte{s.ca.cert.Raw}, SuggestedRenewal: noon}},
 		"empty chain":      {answer: issued(), kind: enroll.Transient, code: enroll.CodeControlRejected},
 		"long chain":       {answer: issued(long...), kind: enroll.Transient, code: enroll.CodeControlRejected},
@@ -211,21 +227,9 @@ func TestCollections(t *testing.T) {
 			hint: strings.Repeat("ä", 150)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			check := func(how string, got enroll.Collection, err error) {
-				t.Helper()
-				if tt.kind == "" {
-					if err != nil || !reflect.DeepEqual(got, tt.want) {
-						t.Errorf("%s: %+v, %v", how, got, err)
-					}
-					return
-				}
-				if e := wantError(t, err, tt.kind, tt.code); tt.hint != "" && e.Hint != tt.hint {
-					t.Errorf("%s: hint = %q", how, e.Hint)
-				}
-			}
 			s.collect = func(*controlv1.CollectRequest) *controlv1.CollectResponse { return tt.answer }
 			got, err := c.Collect(t.Context(), "ref")
-			check("by Collect", got, err)
+			tt.check(t, "by Collect", got, err)
 			s.submit = func(*controlv1.SubmitRequest) *controlv1.SubmitResponse {
 				return &controlv1.SubmitResponse{Reference: "early", Outcome: tt.answer}
 			}
@@ -233,7 +237,7 @@ func TestCollections(t *testing.T) {
 				t.Fatal(r, err)
 			}
 			got, err = c.Collect(t.Context(), "early")
-			check("with the receipt", got, err)
+			tt.check(t, "with the receipt", got, err)
 		})
 	}
 }

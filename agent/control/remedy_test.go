@@ -17,28 +17,21 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 )
 
-// Every row of the table, over the wire, by a call about one request.
-func TestEveryRefusal(t *testing.T) {
-	s := newServer(t)
-	c := joined(t, s)
-	type row struct {
-		name   string
-		err    error
-		kind   enroll.Kind
-		code   enroll.Code
-		device bool
-		retry  time.Duration
-	}
-	info := func(domain, reason string) error {
-		st, err := status.New(codes.PermissionDenied, "x").WithDetails(&errdetails.ErrorInfo{Domain: domain, Reason: reason})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Err()
-	}
+// row is an answer and what is to become of it.
+type row struct {
+	name   string
+	err    error
+	kind   enroll.Kind
+	code   enroll.Code
+	device bool
+	retry  time.Duration
+}
+
+// reasonRows has every reason of the contract.
+func reasonRows() []row {
 	reason := func(r controlv1.Reason) error { return refusal(codes.FailedPrecondition, r) }
 	tr, final := enroll.Transient, enroll.Final
-	rows := []row{
+	return []row{
 		{"", reason(controlv1.Reason_REASON_TOKEN_UNKNOWN), tr, CodeTokenRefused, true, 0},
 		{"", reason(controlv1.Reason_REASON_TOKEN_EXPIRED), tr, CodeTokenRefused, true, 0},
 		{"", reason(controlv1.Reason_REASON_TOKEN_USED_UP), tr, CodeTokenRefused, true, 0},
@@ -59,6 +52,51 @@ func TestEveryRefusal(t *testing.T) {
 		{"", reason(controlv1.Reason_REASON_MALFORMED), tr, enroll.CodeControlRejected, true, 0},
 		{"", reason(controlv1.Reason_REASON_UNAVAILABLE), tr, enroll.CodeControlUnreachable, true, 0},
 	}
+}
+
+// otherRows has the answers without a reason that we know.
+func otherRows(t *testing.T) []row {
+	t.Helper()
+	info := func(domain, reason string) error {
+		st, err := status.New(codes.PermissionDenied, "x").WithDetails(&errdetails.ErrorInfo{Domain: domain, Reason: reason})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Err()
+	}
+	tr := enroll.Transient
+	code := func(c codes.Code) error { return status.Error(c, "secret detail of the server") }
+	return []row{
+		{"unknown reason", info("smime-agent", "INVENTED_LATER"), tr, enroll.CodeControlRejected, true, 0},
+		{"another's reason", info("googleapis.com", "TOKEN_EXPIRED"), tr, enroll.CodeControlRejected, true, 0},
+		{"the reason for none", info("smime-agent", "UNSPECIFIED"), tr, enroll.CodeControlRejected, true, 0},
+		{"endless patience", refusal(codes.ResourceExhausted, controlv1.Reason_REASON_OVERLOADED, retryIn(1e6*time.Hour)), tr, enroll.CodeControlOverloaded, true, maxRetryAfter},
+		{"no patience", refusal(codes.ResourceExhausted, controlv1.Reason_REASON_OVERLOADED, retryIn(-time.Hour)), tr, enroll.CodeControlOverloaded, true, 0},
+		{"", code(codes.Canceled), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.Unknown), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.InvalidArgument), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.DeadlineExceeded), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.NotFound), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.AlreadyExists), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.PermissionDenied), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.ResourceExhausted), tr, enroll.CodeControlOverloaded, true, 0},
+		{"", code(codes.FailedPrecondition), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.Aborted), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.OutOfRange), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.Unimplemented), tr, enroll.CodeControlRejected, true, 0},
+		{"", code(codes.Internal), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.Unavailable), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.DataLoss), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", code(codes.Unauthenticated), tr, CodeIdentityRefused, true, 0},
+		{"a code of tomorrow", code(codes.Code(99)), tr, enroll.CodeControlUnreachable, true, 0},
+	}
+}
+
+// Every row of the table, over the wire, by a call about one request.
+func TestEveryRefusal(t *testing.T) {
+	s := newServer(t)
+	c := joined(t, s)
+	rows := reasonRows()
 	for _, r := range rows { // no reason of the contract is forgotten
 		st, _ := status.FromError(r.err)
 		got, _ := details(st)
@@ -69,31 +107,7 @@ func TestEveryRefusal(t *testing.T) {
 	if want := len(controlv1.Reason_name) - 1; len(byReason) != want || len(rows) != want {
 		t.Errorf("%d rows here, %d in the table, %d reasons in the contract", len(rows), len(byReason), want)
 	}
-	code := func(c codes.Code) error { return status.Error(c, "secret detail of the server") }
-	rows = append(rows,
-		row{"unknown reason", info("smime-agent", "INVENTED_LATER"), tr, enroll.CodeControlRejected, true, 0},
-		row{"another's reason", info("googleapis.com", "TOKEN_EXPIRED"), tr, enroll.CodeControlRejected, true, 0},
-		row{"the reason for none", info("smime-agent", "UNSPECIFIED"), tr, enroll.CodeControlRejected, true, 0},
-		row{"endless patience", refusal(codes.ResourceExhausted, controlv1.Reason_REASON_OVERLOADED, retryIn(1e6*time.Hour)), tr, enroll.CodeControlOverloaded, true, maxRetryAfter},
-		row{"no patience", refusal(codes.ResourceExhausted, controlv1.Reason_REASON_OVERLOADED, retryIn(-time.Hour)), tr, enroll.CodeControlOverloaded, true, 0},
-		row{"", code(codes.Canceled), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.Unknown), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.InvalidArgument), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.DeadlineExceeded), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.NotFound), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.AlreadyExists), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.PermissionDenied), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.ResourceExhausted), tr, enroll.CodeControlOverloaded, true, 0},
-		row{"", code(codes.FailedPrecondition), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.Aborted), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.OutOfRange), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.Unimplemented), tr, enroll.CodeControlRejected, true, 0},
-		row{"", code(codes.Internal), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.Unavailable), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.DataLoss), tr, enroll.CodeControlUnreachable, true, 0},
-		row{"", code(codes.Unauthenticated), tr, CodeIdentityRefused, true, 0},
-		row{"a code of tomorrow", code(codes.Code(99)), tr, enroll.CodeControlUnreachable, true, 0},
-	)
+	rows = append(rows, otherRows(t)...)
 	for _, r := range rows {
 		st, _ := status.FromError(r.err)
 		got, _ := details(st)

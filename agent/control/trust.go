@@ -53,11 +53,11 @@ func newTrust(anchors []byte, pins []string, host string, now func() time.Time) 
 	for rest := anchors; len(strings.TrimSpace(string(rest))) > 0; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return nil, errors.New("anchors: not PEM")
+			return nil, errors.New("the file of the CA's certificate is not PEM")
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil || block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("anchors: a block of type %q is no certificate: %w", block.Type, err)
+			return nil, fmt.Errorf("a block of type %q in the file of the CA's certificate is no certificate: %w", block.Type, err)
 		}
 		if t.roots == nil {
 			t.roots = x509.NewCertPool()

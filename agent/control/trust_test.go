@@ -64,28 +64,32 @@ func TestServerIsBelievedOrNot(t *testing.T) {
 		{"another name, CA pin", elsewhere, nil, []string{ca}, false},
 		{"not for servers", clientOnly, s.ca.pem(), nil, false},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s.mu.Lock()
-			s.cert = tt.cert
-			s.mu.Unlock()
-			cfg := config(s, &memory{})
-			cfg.Anchors, cfg.Pins = tt.anchors, tt.pins
-			joins := s.count("Join")
-			_, err := client(t, cfg).EnsureJoined(t.Context())
-			if tt.ok {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			e := wantError(t, err, enroll.Transient, CodeUntrusted)
-			if !strings.Contains(e.Hint, s.address) {
-				t.Errorf("hint = %s", e.Hint)
-			}
-			if s.count("Join") != joins {
-				t.Error("the token was sent to a server that is not believed")
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { believe(t, s, tt.cert, tt.anchors, tt.pins, tt.ok) })
+	}
+}
+
+// believe joins a server that shows cert, and sees whether it is believed.
+func believe(t *testing.T, s *server, cert tls.Certificate, anchors []byte, pins []string, ok bool) {
+	t.Helper()
+	s.mu.Lock()
+	s.cert = cert
+	s.mu.Unlock()
+	cfg := config(s, &memory{})
+	cfg.Anchors, cfg.Pins = anchors, pins
+	joins := s.count("Join")
+	_, err := client(t, cfg).EnsureJoined(t.Context())
+	if ok {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	e := wantError(t, err, enroll.Transient, CodeUntrusted)
+	if !strings.Contains(e.Hint, s.address) {
+		t.Errorf("hint = %s", e.Hint)
+	}
+	if s.count("Join") != joins {
+		t.Error("the token was sent to a server that is not believed")
 	}
 }
 

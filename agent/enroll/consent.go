@@ -108,8 +108,11 @@ func unanswered(err error) error {
 func (g *Engine) answered(e Enrollment, v Verdict) (change, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v != Approve && v != Decline && v != Later {
+	switch {
+	case v != Approve && v != Decline && v != Later:
 		return nil, fmt.Errorf("ask: verdict %q", v)
+	case v == Later && e.postponementsLeft() == 0: // a dialog without that answer was closed
+		return nil, unanswered(context.DeadlineExceeded)
 	}
 	for _, n := range g.order {
 		if n.e.ID == e.ID || !sameQuestion(n.e, e) || n.busy {
@@ -249,7 +252,8 @@ func (g *Engine) decide(n *entry, v Verdict) error {
 		return err
 	}
 	if v == Approve {
-		n.woken = true
+		// The floor is for retries; a person's word is something new.
+		n.woken, n.tried = true, time.Time{}
 	}
 	g.auditVerdict(e, v)
 	if n.asking != nil {

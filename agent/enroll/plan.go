@@ -30,6 +30,12 @@ func (g *Engine) Apply(p Policy) error {
 	g.policy, g.hasPolicy = p, true
 	if first {
 		g.judgeAgain()
+	} else { // what lies in the stores may fit now; that comes before anything new
+		for name, u := range g.users {
+			if u.known {
+				g.judgeStrangers(name, u.found)
+			}
+		}
 	}
 	if err := g.suggest(p.SuggestedRenewal); err != nil {
 		bad = append(bad, err)

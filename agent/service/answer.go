@@ -60,10 +60,8 @@ func (s *Service) Prove(_ context.Context, _ platform.Peer, ids []enroll.ID) err
 
 // Sync asks central management now.
 func (s *Service) Sync(ctx context.Context) error {
-	s.contacting.Lock()
-	defer s.contacting.Unlock()
-	_, err := s.exchange(ctx)
-	s.showContact(err)
+	_, err := s.contactNow(ctx)
+	s.pokeContact()
 	return err
 }
 
@@ -161,7 +159,7 @@ func (s *Service) raised() []status.Raised {
 	}
 	if s.client != nil {
 		for _, c := range s.client.Conditions() {
-			all = append(all, status.Raised{Code: c.Code, Detail: c.Text, Since: c.Since, Enrollment: c.EnrollmentID})
+			all = append(all, status.Raised{Code: c.Code, Detail: wrongPart(c.Text), Since: c.Since, Enrollment: c.EnrollmentID})
 		}
 	}
 	return all

@@ -22,6 +22,8 @@ const (
 	settle = 500 * time.Millisecond
 	// hold is how long a call is held open while an answer is awaited.
 	hold = 55 * time.Second
+	// awaitFloor is the shortest time between two held calls.
+	awaitFloor = 2 * time.Second
 	// ordersKept is how many orders are remembered as done.
 	ordersKept = 64
 )
@@ -110,31 +112,46 @@ func (s *Service) pokeContact() {
 	}
 }
 
-// contact joins if need be, renews the identity if it is due, reports and takes
-// what central management says. It gives the wait until the next contact.
+// contact asks central management and gives the wait until the next time.
 func (s *Service) contact(ctx context.Context) time.Duration {
-	s.contacting.Lock()
-	defer s.contacting.Unlock()
 	s.pace.Allow() // counts; when it is due is decided before
-	wait, err := s.exchange(ctx)
-	s.showContact(err)
+	wait, err := s.contactNow(ctx)
 	if err == nil {
-		s.mu.Lock()
-		s.failures, s.contacted, s.starting = 0, time.Now(), false
-		s.mu.Unlock()
-		s.engine.Reachable()
 		return max(wait, s.current().SyncFloor)
 	}
 	if ctx.Err() != nil {
 		return 0
 	}
 	s.mu.Lock()
-	s.failures++
-	s.starting = false
 	n := s.failures
 	s.mu.Unlock()
 	s.log.Warn("central management not reached", "failures", n, "error", err)
 	return s.retryIn(n, enroll.AsError(err).RetryAfter)
+}
+
+// contactNow joins if need be, renews the identity if it is due, reports what is
+// here, takes what is to be done, and remembers how that went. It gives central
+// management's wish for the next contact.
+func (s *Service) contactNow(ctx context.Context) (time.Duration, error) {
+	s.contacting.Lock()
+	defer s.contacting.Unlock()
+	wait, err := s.exchange(ctx)
+	if err != nil && ctx.Err() != nil {
+		return 0, err
+	}
+	s.showContact(err)
+	s.mu.Lock()
+	s.starting = false
+	if err != nil {
+		s.failures++
+	} else {
+		s.failures = 0
+	}
+	s.mu.Unlock()
+	if err == nil {
+		s.engine.Reachable()
+	}
+	return wait, err
 }
 
 // retryIn is exponential with full jitter in its upper half, so that a fleet
@@ -166,7 +183,7 @@ func (s *Service) exchange(ctx context.Context) (time.Duration, error) {
 }
 
 func (s *Service) joinFailed(err error) {
-	if e := enroll.AsError(err); e.Code == status.JoinRefused || e.Code == status.DeviceRefused {
+	if e := enroll.AsError(err); e.Code == control.CodeTokenRefused || e.Code == control.CodeDeviceRefused {
 		s.mu.Lock()
 		again := s.refusedFor == e.Hint
 		s.refusedFor = e.Hint
@@ -222,19 +239,13 @@ func (s *Service) sync(ctx context.Context, client *control.Client) (time.Durati
 	return out.NextSync, s.sendEvents(ctx, client)
 }
 
-// take puts an answer into effect: what it says is on record before it is done.
+// take puts an answer into effect, then on record: what was not recorded comes
+// again, and does no harm twice.
 func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt bool) error {
-	s.mu.Lock()
-	s.memory.Offset, s.memory.Contact = out.Offset, client.LastContact()
-	s.memory.Next = time.Now().Add(out.NextSync)
-	done := s.memory.Orders
-	memory := s.memory
-	s.mu.Unlock()
 	if out.Policy != nil {
 		if err := s.takePolicy(*out.Policy); err != nil {
 			return err
 		}
-		memory.Revision = out.Policy.Revision
 	}
 	if rebuilt {
 		if err := s.engine.Restore(known(out.Known)); err != nil {
@@ -242,20 +253,36 @@ func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt b
 		}
 		s.wrong.clear(status.RecordDamaged, status.RecordRebuilding)
 	}
-	for _, o := range out.Orders {
-		if !slices.Contains(done, o.ID) {
-			if err := s.obey(o); err != nil {
-				return err
-			}
-			done = append(done, o.ID)
-		}
+	done, err := s.obeyAll(out.Orders)
+	if err != nil {
+		return err
 	}
-	memory.Orders = done[max(0, len(done)-ordersKept):]
 	s.engine.Ready(out.Ready)
 	s.mu.Lock()
-	s.memory = memory
+	defer s.mu.Unlock()
+	s.memory.Offset, s.memory.Contact, s.memory.Next = out.Offset, client.LastContact(), time.Now().Add(out.NextSync)
+	s.memory.Orders = done
+	if out.Policy != nil {
+		s.memory.Revision = out.Policy.Revision
+	}
+	return s.record.SaveSync(s.memory)
+}
+
+// obeyAll does the orders that are not done yet, and gives the list of those that are.
+func (s *Service) obeyAll(orders []control.Order) ([]string, error) {
+	s.mu.Lock()
+	done := slices.Clone(s.memory.Orders)
 	s.mu.Unlock()
-	return s.record.SaveSync(memory)
+	for _, o := range orders {
+		if slices.Contains(done, o.ID) {
+			continue
+		}
+		if err := s.obey(o); err != nil {
+			return nil, err
+		}
+		done = append(done, o.ID)
+	}
+	return done[max(0, len(done)-ordersKept):], nil
 }
 
 func (s *Service) takePolicy(p enroll.Policy) error {
@@ -329,6 +356,9 @@ func (s *Service) await(ctx context.Context) chan bool {
 	}
 	done := make(chan bool, 1)
 	go func() {
+		// An answer that is there already must not make this a busy loop.
+		slow := time.NewTimer(awaitFloor)
+		defer slow.Stop()
 		got, err := client.Await(ctx, hold, revision, references)
 		if err != nil {
 			s.log.Info("held call ended", "error", err)
@@ -340,6 +370,10 @@ func (s *Service) await(ctx context.Context) chan bool {
 			return
 		}
 		s.engine.Ready(got.Ready)
+		select {
+		case <-ctx.Done():
+		case <-slow.C:
+		}
 		done <- got.Sync
 	}()
 	return done

@@ -89,8 +89,16 @@ func TestBuildFindsConditions(t *testing.T) {
 		{"young trouble does not show", nil, func(e *enroll.Enrollment) { e.Problem = problem(enroll.CodeStoreFailed, time.Minute) }, nil, 0},
 		{"old trouble shows", nil, func(e *enroll.Enrollment) { e.Problem = problem(enroll.CodeStoreFailed, time.Hour) }, []enroll.Code{enroll.CodeStoreFailed}, 1},
 		{"not joined", func(f *Facts) { f.Device = Device{} }, nil, []enroll.Code{NotJoined}, 2},
-		{"not joined, just started", func(f *Facts) { f.Device, f.Started = Device{}, now }, nil, nil, 0},
-		{"refused explains not joined", func(f *Facts) { f.Device = Device{}; f.Raised = []Raised{{Code: JoinRefused}} }, nil, []enroll.Code{JoinRefused}, 2},
+		{"not joined, still starting", func(f *Facts) { f.Device, f.Started, f.Starting = Device{}, now, true }, nil, []enroll.Code{Restarting}, 0},
+		{"not joined, young trouble shows", func(f *Facts) {
+			f.Device, f.Raised = Device{}, []Raised{{Code: enroll.CodeControlUnreachable, Since: now}}
+		}, nil, []enroll.Code{enroll.CodeControlUnreachable}, 1},
+		{"joined, young trouble does not", func(f *Facts) { f.Raised = []Raised{{Code: enroll.CodeControlUnreachable, Since: now}} }, nil, nil, 0},
+		{"another setting does not explain not joined", func(f *Facts) {
+			f.Device, f.Raised = Device{}, []Raised{{Code: SettingsInvalid}}
+		}, nil, []enroll.Code{NotJoined, SettingsInvalid}, 2},
+		{"unconfigured explains not joined", func(f *Facts) { f.Device = Device{}; f.Raised = []Raised{{Code: Unconfigured}} }, nil, []enroll.Code{Unconfigured}, 2},
+		{"refused explains not joined", func(f *Facts) { f.Device = Device{}; f.Raised = []Raised{{Code: TokenRefused}} }, nil, []enroll.Code{TokenRefused}, 2},
 		{"no policy", func(f *Facts) { f.Device.PolicyRevision = "" }, nil, []enroll.Code{PolicyMissing}, 1},
 		{"clock", func(f *Facts) { f.Device.ClockOffset = -400 }, nil, []enroll.Code{ClockWrong}, 1},
 		{"clock, tolerable", func(f *Facts) { f.Device.ClockOffset = 200 }, nil, nil, 0},
@@ -159,7 +167,7 @@ func TestForShowsNothingOfOthers(t *testing.T) {
 	})
 	f := facts(func(f *Facts) {
 		f.Users = append(f.Users, User{ID: "uid:1001", Account: "mallory"})
-		f.Raised = []Raised{{Code: OrphanKey, User: "uid:1001"}, {Code: enroll.CodeInternal}, {Code: SettingsInvalid}}
+		f.Raised = []Raised{{Code: CertificateRevoked, User: "uid:1001"}, {Code: enroll.CodeInternal}, {Code: SettingsInvalid}}
 	})
 	whole := Build(f, []enroll.Enrollment{mine, others}, now)
 	if got := len(whole.Credentials); got != 2 {

@@ -76,6 +76,12 @@ func TestGrants(t *testing.T) {
 	}
 }
 
+func TestCommentsMayHaveRules(t *testing.T) {
+	if _, err := parse("# "+strings.Repeat("-", 80)+"\n"+goodRules, goodPeople); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadFiles(t *testing.T) {
 	swap := func(old, with string) string {
 		if !strings.Contains(goodRules, old) {

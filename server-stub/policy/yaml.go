@@ -62,6 +62,7 @@ type profileYAML struct {
 type renewalYAML struct {
 	Before   string `yaml:"before"`
 	Rotation string `yaml:"rotation"`
+	Spread   string `yaml:"spread"`
 }
 
 type moduleYAML struct {
@@ -157,14 +158,19 @@ func (r *reader) rules(source Source, p *Policy) {
 }
 
 // tooDeep gives the line where brackets are open, or dashes stand in a row, by
-// the dozen; 0 if there is none. It does not know of quotes and comments, so it
-// is a little too strict with odd text.
+// the dozen; 0 if there is none. Comments do not count; it does not know of
+// quotes, so it is a little too strict with odd text.
 func tooDeep(data []byte) int {
-	line, open, dashes := 1, 0, 0
-	for _, c := range data {
+	line, open, dashes, comment := 1, 0, 0, false
+	for i, c := range data {
+		if comment && c != '\n' {
+			continue
+		}
 		switch c {
 		case '\n':
-			line, dashes = line+1, 0
+			line, dashes, comment = line+1, 0, false
+		case '#':
+			comment = i == 0 || data[i-1] == ' ' || data[i-1] == '\n'
 		case '[', '{':
 			open++
 		case ']', '}':
@@ -279,6 +285,10 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	}
 	r.words(path+".profiles", y.Profiles, r.catalog.Profiles)
 	rule.RenewBefore = r.days(path+".renewal.before", y.Renewal.Before)
+	rule.RenewSpread = r.days(path+".renewal.spread", y.Renewal.Spread)
+	if rule.RenewBefore+rule.RenewSpread > maxRenewBefore {
+		r.problem(r.at(path+".renewal"), "Make them shorter.", "Before and spread together are more than 300 days.")
+	}
 	for i, m := range y.Modules {
 		if m.Path == "" {
 			r.problem(r.at(fmt.Sprintf("%s.modules[%d]", path, i)), "Write the absolute path of the PKCS #11 module.", "The module has no path.")

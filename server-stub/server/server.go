@@ -50,8 +50,9 @@ type Config struct {
 	Store     store.Store
 	Issuer    *ca.Issuer
 	Transport *ca.Transport
-	// RootCRL (DER) is handed out as it is.
-	RootCRL  []byte
+	// RootCRL gives the root's revocation list (DER), which is signed elsewhere and
+	// handed out as it is.
+	RootCRL  func() ([]byte, error)
 	Settings Settings
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -68,7 +69,7 @@ type Server struct {
 	store     store.Store
 	issuer    *ca.Issuer
 	transport *ca.Transport
-	rootCRL   []byte
+	rootCRL   func() ([]byte, error)
 	settings  Settings
 	now       func() time.Time
 	log       *slog.Logger

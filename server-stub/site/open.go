@@ -91,15 +91,18 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 		return err
 	}
 	s.Transport = ca.NewTransport(ca.Pair{Cert: certs[0], Key: key})
-	rootCRL, err := os.ReadFile(filepath.Join(dir, RootList))
-	if err != nil {
+	rootList := &rootList{path: filepath.Join(dir, RootList)}
+	if rootList.root, err = readRoot(dir); err != nil {
+		return err
+	}
+	if _, err := rootList.get(); err != nil {
 		return err
 	}
 	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
 		return err
 	}
 	s.Server, err = server.New(server.Config{
-		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootCRL,
+		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
 	if err != nil {

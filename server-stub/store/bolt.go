@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -118,6 +119,9 @@ func (b *Bolt) run() {
 	for {
 		select {
 		case u := <-b.queue:
+			// Whoever is ready to run may bring a write that shares the sync. A lone
+			// caller's write waits for nobody: then there is no one to yield to.
+			runtime.Gosched()
 			b.commit(b.drain(u))
 		case <-b.quit:
 			for len(b.queue) > 0 {

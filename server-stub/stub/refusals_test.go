@@ -284,3 +284,30 @@ func race(ctx context.Context, t *testing.T, client controlv1.ControlServiceClie
 	wg.Wait()
 	return won.Load()
 }
+
+// TestLintFailure plants a policy whose certificates contradict themselves, and
+// shows that the same request goes through once the policy is right.
+func TestLintFailure(t *testing.T) {
+	bad := `organization: {name: Example GmbH, country: DE, identifier: NTRGB-12345678}
+rules:
+  - departments: ["*"]
+    profiles: [employee-dual]
+`
+	s := start(t, stub.Options{PolicyYAML: bad})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	sent := submission(enrollmentID(1), csr(t, p256(t)))
+	_, err := d.Submit(t.Context(), sent)
+	wantReason(t, err, "LINT_FAILED")
+	if n := len(ledger(t, s)); n != 0 {
+		t.Errorf("%d certificates after a refusal", n)
+	}
+	people := []byte("account,mailbox,given_name,surname,department\nalice,alice@example.com,Alice,Example,Sales\n")
+	_, err = s.Admin.ApplyPolicy(t.Context(), &controlv1.ApplyPolicyRequest{PolicyYaml: []byte(policyOf("auto", "new-key")), PeopleCsv: people})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Submit(t.Context(), sent); err != nil || issued(t, got.GetOutcome()) == nil {
+		t.Errorf("the same request afterwards: %v", err)
+	}
+}

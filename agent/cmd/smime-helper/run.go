@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/helper"
 	"smime-agent/agent/local"
@@ -25,7 +27,9 @@ type env struct {
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
 	prompter       platform.Prompter
-	attach         func(ctx context.Context, address string, once bool, l local.Lending) error
+	// settings are what the administrator set, as far as this user can read it.
+	settings func() config.Settings
+	attach   func(ctx context.Context, address string, once bool, l local.Lending) error
 	// watch is how often the stores are looked at; 0 is the default.
 	watch time.Duration
 }
@@ -105,8 +109,9 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 	if err != nil {
 		log.Warn("user not known", "error", err.Error()) // the service asks the kernel, not us
 	}
-	if o.language != "" {
-		user.Locale = o.language
+	settings := e.settings()
+	if user.Locale = cmp.Or(o.language, user.Locale); o.address == "" {
+		o.address = settings.Address
 	}
 	s := newSession(e, user.Locale, log)
 	changed := make(chan struct{}, 1)

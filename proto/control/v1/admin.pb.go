@@ -419,7 +419,11 @@ type Device struct {
 	Conditions     []*ConditionReport     `protobuf:"bytes,8,rep,name=conditions,proto3" json:"conditions,omitempty"`
 	Credentials    uint32                 `protobuf:"varint,9,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// How many of them are proved to work.
-	Proved        uint32 `protobuf:"varint,10,opt,name=proved,proto3" json:"proved,omitempty"`
+	Proved uint32 `protobuf:"varint,10,opt,name=proved,proto3" json:"proved,omitempty"`
+	// Accounts of the users on it.
+	Accounts []string `protobuf:"bytes,11,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// When it is expected to call again; unknown after the server's restart.
+	NextContact   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=next_contact,json=nextContact,proto3" json:"next_contact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,10 +528,34 @@ func (x *Device) GetProved() uint32 {
 	return 0
 }
 
+func (x *Device) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Device) GetNextContact() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextContact
+	}
+	return nil
+}
+
 type ListDevicesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PageSize      uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PageSize  uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// "admitted", "pending" or "removed"; empty is any.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Part of the ID, the host name, an account or a mailbox; case does not matter.
+	Matches string `protobuf:"bytes,4,opt,name=matches,proto3" json:"matches,omitempty"`
+	// Code of a condition that holds, or "any" for any that is no mere information.
+	Condition string `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Only those without contact for at least this long.
+	SilentFor *durationpb.Duration `protobuf:"bytes,6,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
+	// Part of the agent's version or of the system's name.
+	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +600,41 @@ func (x *ListDevicesRequest) GetPageSize() uint32 {
 func (x *ListDevicesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetMatches() string {
+	if x != nil {
+		return x.Matches
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetSilentFor() *durationpb.Duration {
+	if x != nil {
+		return x.SilentFor
+	}
+	return nil
+}
+
+func (x *ListDevicesRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
 	}
 	return ""
 }
@@ -744,7 +807,9 @@ type DecideDeviceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// True admits, false removes.
-	Admit         bool `protobuf:"varint,2,opt,name=admit,proto3" json:"admit,omitempty"`
+	Admit bool `protobuf:"varint,2,opt,name=admit,proto3" json:"admit,omitempty"`
+	// With a removal: revoke the device's certificates too, for this RFC 5280 reason.
+	RevokeReason  string `protobuf:"bytes,3,opt,name=revoke_reason,json=revokeReason,proto3" json:"revoke_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -793,8 +858,19 @@ func (x *DecideDeviceRequest) GetAdmit() bool {
 	return false
 }
 
+func (x *DecideDeviceRequest) GetRevokeReason() string {
+	if x != nil {
+		return x.RevokeReason
+	}
+	return ""
+}
+
 type DecideDeviceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device's certificates that are in force, or were until they were revoked now.
+	Certificates []*LedgerEntry `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// Whether they were revoked now.
+	Revoked       bool `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -829,6 +905,136 @@ func (*DecideDeviceResponse) Descriptor() ([]byte, []int) {
 	return file_control_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
+func (x *DecideDeviceResponse) GetCertificates() []*LedgerEntry {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *DecideDeviceResponse) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+type AskDeviceRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// How long to wait for the report, at most 60 s.
+	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskDeviceRequest) Reset() {
+	*x = AskDeviceRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskDeviceRequest) ProtoMessage() {}
+
+func (x *AskDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskDeviceRequest.ProtoReflect.Descriptor instead.
+func (*AskDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AskDeviceRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *AskDeviceRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+type AskDeviceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device reported within the wait.
+	Reported bool `protobuf:"varint,1,opt,name=reported,proto3" json:"reported,omitempty"`
+	// When it is expected to call, if it did not; unknown after the server's restart.
+	Expected *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	// What is known now.
+	Device        *GetDeviceResponse `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskDeviceResponse) Reset() {
+	*x = AskDeviceResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskDeviceResponse) ProtoMessage() {}
+
+func (x *AskDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskDeviceResponse.ProtoReflect.Descriptor instead.
+func (*AskDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AskDeviceResponse) GetReported() bool {
+	if x != nil {
+		return x.Reported
+	}
+	return false
+}
+
+func (x *AskDeviceResponse) GetExpected() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *AskDeviceResponse) GetDevice() *GetDeviceResponse {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
 type RequestInfo struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Reference    string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
@@ -846,7 +1052,7 @@ type RequestInfo struct {
 
 func (x *RequestInfo) Reset() {
 	*x = RequestInfo{}
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1064,7 @@ func (x *RequestInfo) String() string {
 func (*RequestInfo) ProtoMessage() {}
 
 func (x *RequestInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1077,7 @@ func (x *RequestInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestInfo.ProtoReflect.Descriptor instead.
 func (*RequestInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestInfo) GetReference() string {
@@ -940,7 +1146,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1158,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1171,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRequestsRequest) GetAll() bool {
@@ -984,7 +1190,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1202,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1215,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*RequestInfo {
@@ -1031,7 +1237,7 @@ type DecideRequestRequest struct {
 
 func (x *DecideRequestRequest) Reset() {
 	*x = DecideRequestRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1249,7 @@ func (x *DecideRequestRequest) String() string {
 func (*DecideRequestRequest) ProtoMessage() {}
 
 func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1262,7 @@ func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequestRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DecideRequestRequest) GetReference() string {
@@ -1088,7 +1294,7 @@ type DecideRequestResponse struct {
 
 func (x *DecideRequestResponse) Reset() {
 	*x = DecideRequestResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1306,7 @@ func (x *DecideRequestResponse) String() string {
 func (*DecideRequestResponse) ProtoMessage() {}
 
 func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1319,7 @@ func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestResponse.ProtoReflect.Descriptor instead.
 func (*DecideRequestResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 // LedgerEntry is one certificate in the record that companies keep.
@@ -1142,14 +1348,22 @@ type LedgerEntry struct {
 	RevocationReason  string                 `protobuf:"bytes,19,opt,name=revocation_reason,json=revocationReason,proto3" json:"revocation_reason,omitempty"`
 	FingerprintSha256 string                 `protobuf:"bytes,20,opt,name=fingerprint_sha256,json=fingerprintSha256,proto3" json:"fingerprint_sha256,omitempty"`
 	// Only where the request asks for it.
-	Certificate   []byte `protobuf:"bytes,21,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate []byte `protobuf:"bytes,21,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// All mailboxes of the certificate; the first is the one above.
+	Mailboxes []string               `protobuf:"bytes,22,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Submitted *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	// Why there is this certificate, e.g. "renewal-due".
+	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The enrollment that it followed, and the serial number of the one that follows it.
+	Replaces      string `protobuf:"bytes,25,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	ReplacedBy    string `protobuf:"bytes,26,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1375,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1388,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LedgerEntry) GetSerial() string {
@@ -1324,18 +1538,59 @@ func (x *LedgerEntry) GetCertificate() []byte {
 	return nil
 }
 
+func (x *LedgerEntry) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetSubmitted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetReplaces() string {
+	if x != nil {
+		return x.Replaces
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetReplacedBy() string {
+	if x != nil {
+		return x.ReplacedBy
+	}
+	return ""
+}
+
 type ListLedgerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only what ends within this time.
 	ExpiringWithin  *durationpb.Duration `protobuf:"bytes,1,opt,name=expiring_within,json=expiringWithin,proto3" json:"expiring_within,omitempty"`
 	WithCertificate bool                 `protobuf:"varint,2,opt,name=with_certificate,json=withCertificate,proto3" json:"with_certificate,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Only these of "valid", "expired", "revoked", "replaced"; empty is all.
+	Statuses []string `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	// Part of a name, mailbox, host name or serial number; case does not matter.
+	Matches       string `protobuf:"bytes,4,opt,name=matches,proto3" json:"matches,omitempty"`
+	Department    string `protobuf:"bytes,5,opt,name=department,proto3" json:"department,omitempty"`
+	DeviceId      string `protobuf:"bytes,6,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListLedgerRequest) Reset() {
 	*x = ListLedgerRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1602,7 @@ func (x *ListLedgerRequest) String() string {
 func (*ListLedgerRequest) ProtoMessage() {}
 
 func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1615,7 @@ func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerRequest.ProtoReflect.Descriptor instead.
 func (*ListLedgerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLedgerRequest) GetExpiringWithin() *durationpb.Duration {
@@ -1377,6 +1632,34 @@ func (x *ListLedgerRequest) GetWithCertificate() bool {
 	return false
 }
 
+func (x *ListLedgerRequest) GetStatuses() []string {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ListLedgerRequest) GetMatches() string {
+	if x != nil {
+		return x.Matches
+	}
+	return ""
+}
+
+func (x *ListLedgerRequest) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *ListLedgerRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
 type ListLedgerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*LedgerEntry         `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
@@ -1386,7 +1669,7 @@ type ListLedgerResponse struct {
 
 func (x *ListLedgerResponse) Reset() {
 	*x = ListLedgerResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1681,7 @@ func (x *ListLedgerResponse) String() string {
 func (*ListLedgerResponse) ProtoMessage() {}
 
 func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1694,7 @@ func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerResponse.ProtoReflect.Descriptor instead.
 func (*ListLedgerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
@@ -1432,7 +1715,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1727,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1740,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -1482,7 +1765,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1777,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1790,186 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+// Leaver is a certificate in force without a claim to it.
+type Leaver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Entry *LedgerEntry           `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// "mailbox-gone": no person has the mailbox; "other-person": somebody else has it.
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The mailbox that is meant.
+	Mailbox string `protobuf:"bytes,3,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The account that the certificate was issued to, where known.
+	Account       string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaver) Reset() {
+	*x = Leaver{}
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaver) ProtoMessage() {}
+
+func (x *Leaver) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
+func (*Leaver) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Leaver) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *Leaver) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Leaver) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *Leaver) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+type ListLeaversRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revoke them for this RFC 5280 reason, e.g. "affiliationChanged"; empty only lists.
+	RevokeReason string `protobuf:"bytes,1,opt,name=revoke_reason,json=revokeReason,proto3" json:"revoke_reason,omitempty"`
+	// With a reason: how many the caller has seen. Another number revokes nothing, so
+	// that a slip in the people file does not revoke a company.
+	Expected      uint32 `protobuf:"varint,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeaversRequest) Reset() {
+	*x = ListLeaversRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeaversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeaversRequest) ProtoMessage() {}
+
+func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
+func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListLeaversRequest) GetRevokeReason() string {
+	if x != nil {
+		return x.RevokeReason
+	}
+	return ""
+}
+
+func (x *ListLeaversRequest) GetExpected() uint32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+type ListLeaversResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leavers       []*Leaver              `protobuf:"bytes,1,rep,name=leavers,proto3" json:"leavers,omitempty"`
+	Revoked       bool                   `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeaversResponse) Reset() {
+	*x = ListLeaversResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeaversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeaversResponse) ProtoMessage() {}
+
+func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
+func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListLeaversResponse) GetLeavers() []*Leaver {
+	if x != nil {
+		return x.Leavers
+	}
+	return nil
+}
+
+func (x *ListLeaversResponse) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
 }
 
 type InstructRequest struct {
@@ -1520,7 +1982,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1994,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +2007,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -1571,7 +2033,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +2045,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +2058,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -1617,7 +2079,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +2091,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +2104,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -1666,18 +2128,110 @@ func (x *ApplyPolicyRequest) GetDryRun() bool {
 	return false
 }
 
-type ApplyPolicyResponse struct {
+type UploadPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	People        uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
-	Changes       []string               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Part          *ApplyPolicyRequest    `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadPolicyRequest) Reset() {
+	*x = UploadPolicyRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadPolicyRequest) ProtoMessage() {}
+
+func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
+func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+type UploadPolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ApplyPolicyResponse   `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadPolicyResponse) Reset() {
+	*x = UploadPolicyResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadPolicyResponse) ProtoMessage() {}
+
+func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
+func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type ApplyPolicyResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	People   uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	Changes  []string               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	// What the change means: who gets, loses or keeps which certificate otherwise.
+	Effects []*PolicyEffect `protobuf:"bytes,4,rep,name=effects,proto3" json:"effects,omitempty"`
+	// More effects than the answer holds.
+	EffectsCut    bool `protobuf:"varint,5,opt,name=effects_cut,json=effectsCut,proto3" json:"effects_cut,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2243,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2256,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -1724,6 +2278,99 @@ func (x *ApplyPolicyResponse) GetChanges() []string {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *ApplyPolicyResponse) GetEffects() []*PolicyEffect {
+	if x != nil {
+		return x.Effects
+	}
+	return nil
+}
+
+func (x *ApplyPolicyResponse) GetEffectsCut() bool {
+	if x != nil {
+		return x.EffectsCut
+	}
+	return false
+}
+
+// PolicyEffect is one certificate that one person gets or loses.
+type PolicyEffect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "gains", "loses" or "changes".
+	Kind      string   `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Account   string   `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Mailboxes []string `protobuf:"bytes,3,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Profile   string   `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
+	// For "changes": what about it.
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyEffect) Reset() {
+	*x = PolicyEffect{}
+	mi := &file_control_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyEffect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyEffect) ProtoMessage() {}
+
+func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
+func (*PolicyEffect) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PolicyEffect) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *PolicyEffect) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
 }
 
 var File_control_v1_admin_proto protoreflect.FileDescriptor
@@ -1754,7 +2401,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x11.control.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse\"\xb1\x03\n" +
+	"\x13RevokeTokenResponse\"\x8c\x04\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\x05facts\x18\x02 \x01(\v2\x17.control.v1.DeviceFactsR\x05facts\x12\x14\n" +
@@ -1768,11 +2415,19 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"conditions\x12 \n" +
 	"\vcredentials\x18\t \x01(\rR\vcredentials\x12\x16\n" +
 	"\x06proved\x18\n" +
-	" \x01(\rR\x06proved\"P\n" +
+	" \x01(\rR\x06proved\x12\x1a\n" +
+	"\baccounts\x18\v \x03(\tR\baccounts\x12=\n" +
+	"\fnext_contact\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vnextContact\"\xf2\x01\n" +
 	"\x12ListDevicesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"k\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\amatches\x18\x04 \x01(\tR\amatches\x12\x1c\n" +
+	"\tcondition\x18\x05 \x01(\tR\tcondition\x128\n" +
+	"\n" +
+	"silent_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tsilentFor\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\"k\n" +
 	"\x13ListDevicesResponse\x12,\n" +
 	"\adevices\x18\x01 \x03(\v2\x12.control.v1.DeviceR\adevices\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\"\n" +
@@ -1782,11 +2437,21 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x06device\x18\x01 \x01(\v2\x12.control.v1.DeviceR\x06device\x12.\n" +
 	"\x05users\x18\x02 \x03(\v2\x18.control.v1.UserPresenceR\x05users\x12>\n" +
 	"\vcredentials\x18\x03 \x03(\v2\x1c.control.v1.CredentialReportR\vcredentials\x12)\n" +
-	"\x06events\x18\x04 \x03(\v2\x11.control.v1.EventR\x06events\";\n" +
+	"\x06events\x18\x04 \x03(\v2\x11.control.v1.EventR\x06events\"`\n" +
 	"\x13DecideDeviceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05admit\x18\x02 \x01(\bR\x05admit\"\x16\n" +
-	"\x14DecideDeviceResponse\"\x89\x02\n" +
+	"\x05admit\x18\x02 \x01(\bR\x05admit\x12#\n" +
+	"\rrevoke_reason\x18\x03 \x01(\tR\frevokeReason\"m\n" +
+	"\x14DecideDeviceResponse\x12;\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\fcertificates\x12\x18\n" +
+	"\arevoked\x18\x02 \x01(\bR\arevoked\"^\n" +
+	"\x10AskDeviceRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12-\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x9e\x01\n" +
+	"\x11AskDeviceResponse\x12\x1a\n" +
+	"\breported\x18\x01 \x01(\bR\breported\x126\n" +
+	"\bexpected\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bexpected\x125\n" +
+	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\x89\x02\n" +
 	"\vRequestInfo\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12#\n" +
@@ -1804,7 +2469,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x18\n" +
 	"\aapprove\x18\x02 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x17\n" +
-	"\x15DecideRequestResponse\"\xd1\x05\n" +
+	"\x15DecideRequestResponse\"\xfe\x06\n" +
 	"\vLedgerEntry\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1833,16 +2498,39 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"revoked_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12+\n" +
 	"\x11revocation_reason\x18\x13 \x01(\tR\x10revocationReason\x12-\n" +
 	"\x12fingerprint_sha256\x18\x14 \x01(\tR\x11fingerprintSha256\x12 \n" +
-	"\vcertificate\x18\x15 \x01(\fR\vcertificate\"\x82\x01\n" +
+	"\vcertificate\x18\x15 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tmailboxes\x18\x16 \x03(\tR\tmailboxes\x128\n" +
+	"\tsubmitted\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\tsubmitted\x12\x16\n" +
+	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x1a\n" +
+	"\breplaces\x18\x19 \x01(\tR\breplaces\x12\x1f\n" +
+	"\vreplaced_by\x18\x1a \x01(\tR\n" +
+	"replacedBy\"\xf5\x01\n" +
 	"\x11ListLedgerRequest\x12B\n" +
 	"\x0fexpiring_within\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0eexpiringWithin\x12)\n" +
-	"\x10with_certificate\x18\x02 \x01(\bR\x0fwithCertificate\"G\n" +
+	"\x10with_certificate\x18\x02 \x01(\bR\x0fwithCertificate\x12\x1a\n" +
+	"\bstatuses\x18\x03 \x03(\tR\bstatuses\x12\x18\n" +
+	"\amatches\x18\x04 \x01(\tR\amatches\x12\x1e\n" +
+	"\n" +
+	"department\x18\x05 \x01(\tR\n" +
+	"department\x12\x1b\n" +
+	"\tdevice_id\x18\x06 \x01(\tR\bdeviceId\"G\n" +
 	"\x12ListLedgerResponse\x121\n" +
 	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"?\n" +
 	"\rRevokeRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
-	"\x0eRevokeResponse\"W\n" +
+	"\x0eRevokeResponse\"\x81\x01\n" +
+	"\x06Leaver\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.control.v1.LedgerEntryR\x05entry\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
+	"\amailbox\x18\x03 \x01(\tR\amailbox\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\"U\n" +
+	"\x12ListLeaversRequest\x12#\n" +
+	"\rrevoke_reason\x18\x01 \x01(\tR\frevokeReason\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\rR\bexpected\"]\n" +
+	"\x13ListLeaversResponse\x12,\n" +
+	"\aleavers\x18\x01 \x03(\v2\x12.control.v1.LeaverR\aleavers\x12\x18\n" +
+	"\arevoked\x18\x02 \x01(\bR\arevoked\"W\n" +
 	"\x0fInstructRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12'\n" +
 	"\x05order\x18\x02 \x01(\v2\x11.control.v1.OrderR\x05order\"-\n" +
@@ -1853,11 +2541,24 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"people_csv\x18\x01 \x01(\fR\tpeopleCsv\x12\x1f\n" +
 	"\vpolicy_yaml\x18\x02 \x01(\fR\n" +
 	"policyYaml\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"c\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"I\n" +
+	"\x13UploadPolicyRequest\x122\n" +
+	"\x04part\x18\x01 \x01(\v2\x1e.control.v1.ApplyPolicyRequestR\x04part\"O\n" +
+	"\x14UploadPolicyResponse\x127\n" +
+	"\x06result\x18\x01 \x01(\v2\x1f.control.v1.ApplyPolicyResponseR\x06result\"\xb8\x01\n" +
 	"\x13ApplyPolicyResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
 	"\x06people\x18\x02 \x01(\rR\x06people\x12\x18\n" +
-	"\achanges\x18\x03 \x03(\tR\achanges2\xb8\a\n" +
+	"\achanges\x18\x03 \x03(\tR\achanges\x122\n" +
+	"\aeffects\x18\x04 \x03(\v2\x18.control.v1.PolicyEffectR\aeffects\x12\x1f\n" +
+	"\veffects_cut\x18\x05 \x01(\bR\n" +
+	"effectsCut\"\x8c\x01\n" +
+	"\fPolicyEffect\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
+	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail2\xa7\t\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -1865,14 +2566,17 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\vRevokeToken\x12\x1e.control.v1.RevokeTokenRequest\x1a\x1f.control.v1.RevokeTokenResponse\x12N\n" +
 	"\vListDevices\x12\x1e.control.v1.ListDevicesRequest\x1a\x1f.control.v1.ListDevicesResponse\x12H\n" +
 	"\tGetDevice\x12\x1c.control.v1.GetDeviceRequest\x1a\x1d.control.v1.GetDeviceResponse\x12Q\n" +
-	"\fDecideDevice\x12\x1f.control.v1.DecideDeviceRequest\x1a .control.v1.DecideDeviceResponse\x12Q\n" +
+	"\fDecideDevice\x12\x1f.control.v1.DecideDeviceRequest\x1a .control.v1.DecideDeviceResponse\x12H\n" +
+	"\tAskDevice\x12\x1c.control.v1.AskDeviceRequest\x1a\x1d.control.v1.AskDeviceResponse\x12Q\n" +
 	"\fListRequests\x12\x1f.control.v1.ListRequestsRequest\x1a .control.v1.ListRequestsResponse\x12T\n" +
 	"\rDecideRequest\x12 .control.v1.DecideRequestRequest\x1a!.control.v1.DecideRequestResponse\x12M\n" +
 	"\n" +
 	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12?\n" +
-	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12E\n" +
+	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12N\n" +
+	"\vListLeavers\x12\x1e.control.v1.ListLeaversRequest\x1a\x1f.control.v1.ListLeaversResponse\x12E\n" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
-	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponse\x12S\n" +
+	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_admin_proto_rawDescOnce sync.Once
@@ -1886,7 +2590,7 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_control_v1_admin_proto_goTypes = []any{
 	(*CreateTokenRequest)(nil),    // 0: control.v1.CreateTokenRequest
 	(*CreateTokenResponse)(nil),   // 1: control.v1.CreateTokenResponse
@@ -1902,84 +2606,110 @@ var file_control_v1_admin_proto_goTypes = []any{
 	(*GetDeviceResponse)(nil),     // 11: control.v1.GetDeviceResponse
 	(*DecideDeviceRequest)(nil),   // 12: control.v1.DecideDeviceRequest
 	(*DecideDeviceResponse)(nil),  // 13: control.v1.DecideDeviceResponse
-	(*RequestInfo)(nil),           // 14: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),   // 15: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),  // 16: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),  // 17: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil), // 18: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),           // 19: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),     // 20: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),    // 21: control.v1.ListLedgerResponse
-	(*RevokeRequest)(nil),         // 22: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 23: control.v1.RevokeResponse
-	(*InstructRequest)(nil),       // 24: control.v1.InstructRequest
-	(*InstructResponse)(nil),      // 25: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),    // 26: control.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),   // 27: control.v1.ApplyPolicyResponse
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),           // 30: control.v1.DeviceFacts
-	(*ConditionReport)(nil),       // 31: control.v1.ConditionReport
-	(*UserPresence)(nil),          // 32: control.v1.UserPresence
-	(*CredentialReport)(nil),      // 33: control.v1.CredentialReport
-	(*Event)(nil),                 // 34: control.v1.Event
-	(*ProofReport)(nil),           // 35: control.v1.ProofReport
-	(*Order)(nil),                 // 36: control.v1.Order
+	(*AskDeviceRequest)(nil),      // 14: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),     // 15: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),           // 16: control.v1.RequestInfo
+	(*ListRequestsRequest)(nil),   // 17: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),  // 18: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),  // 19: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil), // 20: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),           // 21: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),     // 22: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),    // 23: control.v1.ListLedgerResponse
+	(*RevokeRequest)(nil),         // 24: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),        // 25: control.v1.RevokeResponse
+	(*Leaver)(nil),                // 26: control.v1.Leaver
+	(*ListLeaversRequest)(nil),    // 27: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),   // 28: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),       // 29: control.v1.InstructRequest
+	(*InstructResponse)(nil),      // 30: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),    // 31: control.v1.ApplyPolicyRequest
+	(*UploadPolicyRequest)(nil),   // 32: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),  // 33: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),   // 34: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),          // 35: control.v1.PolicyEffect
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),           // 38: control.v1.DeviceFacts
+	(*ConditionReport)(nil),       // 39: control.v1.ConditionReport
+	(*UserPresence)(nil),          // 40: control.v1.UserPresence
+	(*CredentialReport)(nil),      // 41: control.v1.CredentialReport
+	(*Event)(nil),                 // 42: control.v1.Event
+	(*ProofReport)(nil),           // 43: control.v1.ProofReport
+	(*Order)(nil),                 // 44: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	28, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	36, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	29, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	29, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	37, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	37, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	30, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	29, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	29, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	29, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	31, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	7,  // 10: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
-	7,  // 11: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	32, // 12: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	33, // 13: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	34, // 14: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
-	29, // 15: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
-	14, // 16: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	29, // 17: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	29, // 18: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	35, // 19: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	29, // 20: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	28, // 21: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
-	19, // 22: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	36, // 23: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	0,  // 24: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 25: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 26: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 27: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 28: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 29: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	15, // 30: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	17, // 31: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	20, // 32: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	22, // 33: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	24, // 34: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	26, // 35: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	1,  // 36: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 37: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 38: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 39: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 40: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 41: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	16, // 42: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	18, // 43: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	21, // 44: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	23, // 45: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	25, // 46: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	27, // 47: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	36, // [36:48] is the sub-list for method output_type
-	24, // [24:36] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	38, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	37, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	37, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	37, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	39, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	37, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	36, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
+	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
+	40, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	41, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	42, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
+	36, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	37, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
+	37, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
+	37, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	37, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	43, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	37, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	37, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	36, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
+	21, // 30: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	26, // 31: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	44, // 32: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	31, // 33: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	34, // 34: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	35, // 35: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	0,  // 36: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 37: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 38: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 39: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 40: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 41: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 42: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	17, // 43: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	19, // 44: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	22, // 45: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	24, // 46: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	27, // 47: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	29, // 48: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	31, // 49: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	32, // 50: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	1,  // 51: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 52: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 53: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 54: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 55: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 56: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 57: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 58: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 59: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 60: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 61: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	28, // 62: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	30, // 63: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	34, // 64: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	33, // 65: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	51, // [51:66] is the sub-list for method output_type
+	36, // [36:51] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -1994,7 +2724,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
