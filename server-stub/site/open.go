@@ -34,6 +34,8 @@ type Options struct {
 	AfterFault  func(method string) error
 	// Settings, field by field where not 0, stand for those of the configuration.
 	Settings server.Settings
+	// Mail, where it has a Mailer, stands for that of the configuration.
+	Mail server.Mail
 }
 
 // Site is a server at work.
@@ -98,11 +100,18 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if _, err := rootList.get(); err != nil {
 		return err
 	}
+	mailing, err := config.mailing(dir)
+	if err != nil {
+		return err
+	}
+	if o.Mail.Mailer != nil {
+		mailing = o.Mail
+	}
 	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
 		return err
 	}
 	s.Server, err = server.New(server.Config{
-		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get,
+		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
 	if err != nil {
@@ -128,6 +137,7 @@ func override(s, by server.Settings) server.Settings {
 	for _, f := range []struct{ to, from *time.Duration }{
 		{&s.SyncInterval, &by.SyncInterval}, {&s.PendingInterval, &by.PendingInterval},
 		{&s.IdentityLife, &by.IdentityLife}, {&s.IdentityGrace, &by.IdentityGrace}, {&s.TokenLife, &by.TokenLife},
+		{&s.RemindInterval, &by.RemindInterval},
 	} {
 		if *f.from != 0 {
 			*f.to = *f.from

@@ -28,6 +28,16 @@ pending_interval: 1m
 # Life of a device's TLS certificate, and how long after its end it can still be renewed.
 identity_life: 30d
 identity_grace: 30d
+
+# Reminders 60, 30 and 7 days before a certificate ends that was not renewed by itself, to its
+# owner and to the administrator. Without a server none are sent.
+mail:
+  server: ""              # host:port, such as smtp.example.com:587
+  security: starttls      # or tls, or none for a mail server on this machine
+  from: ""
+  administrator: ""
+  user: ""
+  password_file: ""       # in this directory, readable by the server alone
 `
 
 	policyText = `# Who gets which certificate. After a change:

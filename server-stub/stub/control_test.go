@@ -313,7 +313,7 @@ func TestReportRebuildAndRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The device's connection is gone with the old server; it dials the new one.
-	d2 := reconnect(t, s, d)
+	d2 := reconnect(t, s, d, time.Now())
 	resp, err := d2.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{alice()}, Rebuild: true})
 	if err != nil || len(resp.GetKnown()) != 1 {
 		t.Fatalf("rebuild gives %v, %v", resp, err)
@@ -324,9 +324,9 @@ func TestReportRebuildAndRestart(t *testing.T) {
 }
 
 // reconnect renews the device's certificate by the CA, since the test did not keep the chain.
-func reconnect(t testing.TB, s *stub.Server, d *device) *device {
+func reconnect(t testing.TB, s *stub.Server, d *device, now time.Time) *device {
 	t.Helper()
-	cert, err := s.Transport.IssueIdentity(ca.DeviceRole, d.id, &d.key.PublicKey, time.Now(), time.Hour)
+	cert, err := s.Transport.IssueIdentity(ca.DeviceRole, d.id, &d.key.PublicKey, now, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

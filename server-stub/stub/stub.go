@@ -49,6 +49,8 @@ type Options struct {
 	Addr string
 	// RSA makes the S/MIME CAs RSA.
 	RSA bool
+	// Mail is how the server writes mails; none without a Mailer.
+	Mail server.Mail
 }
 
 // Server is a running stub.
@@ -91,7 +93,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	s.Site, err = site.Open(ctx, s.Dir, site.Options{
 		Listener: main, WebListener: web, Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
-		Settings: o.Settings,
+		Settings: o.Settings, Mail: o.Mail,
 	})
 	if err != nil {
 		return nil, errors.Join(err, main.Close(), web.Close())

@@ -1704,6 +1704,176 @@ func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
 	return nil
 }
 
+type GetCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateRequest) Reset() {
+	*x = GetCertificateRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateRequest) ProtoMessage() {}
+
+func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
+func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+type GetCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the certificate itself.
+	Entry *LedgerEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// What happened to it and to those before and after it, oldest first.
+	History       []*HistoryLine `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateResponse) Reset() {
+	*x = GetCertificateResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateResponse) ProtoMessage() {}
+
+func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
+func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetCertificateResponse) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *GetCertificateResponse) GetHistory() []*HistoryLine {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// HistoryLine is one thing that happened to a certificate.
+type HistoryLine struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Serial string                 `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// "submitted", "issued", "replaced", "revoked", "expired", "proved", "proof-failed",
+	// "reminder-owner", "reminder-administrator", or the code of a device's event.
+	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	// One sentence or word on it; may be empty.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryLine) Reset() {
+	*x = HistoryLine{}
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryLine) ProtoMessage() {}
+
+func (x *HistoryLine) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryLine.ProtoReflect.Descriptor instead.
+func (*HistoryLine) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HistoryLine) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *HistoryLine) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 type RevokeRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Serial string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
@@ -1715,7 +1885,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1897,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1910,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -1765,7 +1935,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1947,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1960,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 // Leaver is a certificate in force without a claim to it.
@@ -1809,7 +1979,7 @@ type Leaver struct {
 
 func (x *Leaver) Reset() {
 	*x = Leaver{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1991,7 @@ func (x *Leaver) String() string {
 func (*Leaver) ProtoMessage() {}
 
 func (x *Leaver) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2004,7 @@ func (x *Leaver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
 func (*Leaver) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Leaver) GetEntry() *LedgerEntry {
@@ -1878,7 +2048,7 @@ type ListLeaversRequest struct {
 
 func (x *ListLeaversRequest) Reset() {
 	*x = ListLeaversRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2060,7 @@ func (x *ListLeaversRequest) String() string {
 func (*ListLeaversRequest) ProtoMessage() {}
 
 func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2073,7 @@ func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
 func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListLeaversRequest) GetRevokeReason() string {
@@ -1930,7 +2100,7 @@ type ListLeaversResponse struct {
 
 func (x *ListLeaversResponse) Reset() {
 	*x = ListLeaversResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2112,7 @@ func (x *ListLeaversResponse) String() string {
 func (*ListLeaversResponse) ProtoMessage() {}
 
 func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2125,7 @@ func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
 func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListLeaversResponse) GetLeavers() []*Leaver {
@@ -1982,7 +2152,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2164,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2177,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -2033,7 +2203,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2215,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2228,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -2079,7 +2249,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2261,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2274,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -2137,7 +2307,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2319,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2332,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2181,7 +2351,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2363,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2376,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -2231,7 +2401,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2413,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2426,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -2310,7 +2480,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2492,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2505,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -2515,7 +2685,17 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"department\x12\x1b\n" +
 	"\tdevice_id\x18\x06 \x01(\tR\bdeviceId\"G\n" +
 	"\x12ListLedgerResponse\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"?\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"/\n" +
+	"\x15GetCertificateRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\"z\n" +
+	"\x16GetCertificateResponse\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.control.v1.LedgerEntryR\x05entry\x121\n" +
+	"\ahistory\x18\x02 \x03(\v2\x17.control.v1.HistoryLineR\ahistory\"}\n" +
+	"\vHistoryLine\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"?\n" +
 	"\rRevokeRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
@@ -2558,7 +2738,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail2\xa7\t\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail2\x80\n" +
+	"\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -2571,7 +2752,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\fListRequests\x12\x1f.control.v1.ListRequestsRequest\x1a .control.v1.ListRequestsResponse\x12T\n" +
 	"\rDecideRequest\x12 .control.v1.DecideRequestRequest\x1a!.control.v1.DecideRequestResponse\x12M\n" +
 	"\n" +
-	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12?\n" +
+	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12W\n" +
+	"\x0eGetCertificate\x12!.control.v1.GetCertificateRequest\x1a\".control.v1.GetCertificateResponse\x12?\n" +
 	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12N\n" +
 	"\vListLeavers\x12\x1e.control.v1.ListLeaversRequest\x1a\x1f.control.v1.ListLeaversResponse\x12E\n" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
@@ -2590,126 +2772,134 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_control_v1_admin_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),    // 0: control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 1: control.v1.CreateTokenResponse
-	(*Token)(nil),                 // 2: control.v1.Token
-	(*ListTokensRequest)(nil),     // 3: control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 4: control.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 5: control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 6: control.v1.RevokeTokenResponse
-	(*Device)(nil),                // 7: control.v1.Device
-	(*ListDevicesRequest)(nil),    // 8: control.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),   // 9: control.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),      // 10: control.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),     // 11: control.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),   // 12: control.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),  // 13: control.v1.DecideDeviceResponse
-	(*AskDeviceRequest)(nil),      // 14: control.v1.AskDeviceRequest
-	(*AskDeviceResponse)(nil),     // 15: control.v1.AskDeviceResponse
-	(*RequestInfo)(nil),           // 16: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),   // 17: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),  // 18: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),  // 19: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil), // 20: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),           // 21: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),     // 22: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),    // 23: control.v1.ListLedgerResponse
-	(*RevokeRequest)(nil),         // 24: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 25: control.v1.RevokeResponse
-	(*Leaver)(nil),                // 26: control.v1.Leaver
-	(*ListLeaversRequest)(nil),    // 27: control.v1.ListLeaversRequest
-	(*ListLeaversResponse)(nil),   // 28: control.v1.ListLeaversResponse
-	(*InstructRequest)(nil),       // 29: control.v1.InstructRequest
-	(*InstructResponse)(nil),      // 30: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),    // 31: control.v1.ApplyPolicyRequest
-	(*UploadPolicyRequest)(nil),   // 32: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),  // 33: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),   // 34: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),          // 35: control.v1.PolicyEffect
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),           // 38: control.v1.DeviceFacts
-	(*ConditionReport)(nil),       // 39: control.v1.ConditionReport
-	(*UserPresence)(nil),          // 40: control.v1.UserPresence
-	(*CredentialReport)(nil),      // 41: control.v1.CredentialReport
-	(*Event)(nil),                 // 42: control.v1.Event
-	(*ProofReport)(nil),           // 43: control.v1.ProofReport
-	(*Order)(nil),                 // 44: control.v1.Order
+	(*CreateTokenRequest)(nil),     // 0: control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 1: control.v1.CreateTokenResponse
+	(*Token)(nil),                  // 2: control.v1.Token
+	(*ListTokensRequest)(nil),      // 3: control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 4: control.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 5: control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 6: control.v1.RevokeTokenResponse
+	(*Device)(nil),                 // 7: control.v1.Device
+	(*ListDevicesRequest)(nil),     // 8: control.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 9: control.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),       // 10: control.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),      // 11: control.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),    // 12: control.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),   // 13: control.v1.DecideDeviceResponse
+	(*AskDeviceRequest)(nil),       // 14: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),      // 15: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),            // 16: control.v1.RequestInfo
+	(*ListRequestsRequest)(nil),    // 17: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),   // 18: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),   // 19: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),  // 20: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),            // 21: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),      // 22: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),     // 23: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),  // 24: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil), // 25: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),            // 26: control.v1.HistoryLine
+	(*RevokeRequest)(nil),          // 27: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),         // 28: control.v1.RevokeResponse
+	(*Leaver)(nil),                 // 29: control.v1.Leaver
+	(*ListLeaversRequest)(nil),     // 30: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),    // 31: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),        // 32: control.v1.InstructRequest
+	(*InstructResponse)(nil),       // 33: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),     // 34: control.v1.ApplyPolicyRequest
+	(*UploadPolicyRequest)(nil),    // 35: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),   // 36: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),    // 37: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),           // 38: control.v1.PolicyEffect
+	(*durationpb.Duration)(nil),    // 39: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),            // 41: control.v1.DeviceFacts
+	(*ConditionReport)(nil),        // 42: control.v1.ConditionReport
+	(*UserPresence)(nil),           // 43: control.v1.UserPresence
+	(*CredentialReport)(nil),       // 44: control.v1.CredentialReport
+	(*Event)(nil),                  // 45: control.v1.Event
+	(*ProofReport)(nil),            // 46: control.v1.ProofReport
+	(*Order)(nil),                  // 47: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	36, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	39, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	37, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	37, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	40, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	40, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	38, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	37, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	37, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	37, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	39, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	37, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	36, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	41, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	40, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	40, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	40, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	42, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	40, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	39, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
 	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
 	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	40, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	41, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	42, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	43, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	44, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	45, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
 	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	36, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	37, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	39, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	40, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
 	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	37, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	40, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
 	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	37, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	37, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	43, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	37, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	37, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	36, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	40, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	40, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	46, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	40, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	40, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	39, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
 	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	21, // 30: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
-	26, // 31: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	44, // 32: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	31, // 33: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	34, // 34: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	35, // 35: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
-	0,  // 36: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 37: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 38: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 39: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 40: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 41: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	14, // 42: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
-	17, // 43: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	19, // 44: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	22, // 45: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	24, // 46: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	27, // 47: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
-	29, // 48: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	31, // 49: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	32, // 50: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	1,  // 51: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 52: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 53: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 54: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 55: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 56: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 57: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 58: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 59: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 60: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 61: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	28, // 62: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	30, // 63: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	34, // 64: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	33, // 65: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	51, // [51:66] is the sub-list for method output_type
-	36, // [36:51] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
+	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
+	40, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	21, // 33: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	29, // 34: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	47, // 35: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	34, // 36: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	37, // 37: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	38, // 38: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	0,  // 39: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 40: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 41: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 42: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 43: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 44: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 45: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	17, // 46: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	19, // 47: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	22, // 48: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	24, // 49: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	27, // 50: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	30, // 51: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	32, // 52: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	34, // 53: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	35, // 54: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	1,  // 55: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 56: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 57: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 58: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 59: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 60: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 61: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 62: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 63: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 64: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 65: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	28, // 66: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	31, // 67: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	33, // 68: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	37, // 69: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	36, // 70: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	55, // [55:71] is the sub-list for method output_type
+	39, // [39:55] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -2724,7 +2914,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
