@@ -39,8 +39,8 @@ func windowsStore(t *testing.T) platform.Store {
 	return s
 }
 
-// makeKey makes a key that goes with the test.
-func makeKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
+// makeWindowsKey makes a key that goes with the test.
+func makeWindowsKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
 	t.Helper()
 	k, err := s.Create(t.Context(), id, platform.KeySpec{Algorithm: platform.RSA2048, Sign: true, Decrypt: true})
 	if err != nil {
@@ -200,7 +200,7 @@ func entryFor(t *testing.T, store string, c *x509.Certificate) (wincrypt.Filed, 
 // TestWindowsFiling looks past our store at what mail programs will see.
 func TestWindowsFiling(t *testing.T) {
 	s, id, ca := windowsStore(t), platformtest.NewID(t), platformtest.NewAuthority(t)
-	chain := ca.Chain(t, makeKey(t, s, id).Public(), 0)
+	chain := ca.Chain(t, makeWindowsKey(t, s, id).Public(), 0)
 	if err := s.Install(t.Context(), id, chain); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestWindowsGenerations(t *testing.T) {
 	for generation := range 3 {
 		id := platformtest.NewID(t)
 		ids = append(ids, id)
-		if err := s.Install(t.Context(), id, ca.Chain(t, makeKey(t, s, id).Public(), generation)); err != nil {
+		if err := s.Install(t.Context(), id, ca.Chain(t, makeWindowsKey(t, s, id).Public(), generation)); err != nil {
 			t.Fatal(err)
 		}
 	}
