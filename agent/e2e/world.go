@@ -1,6 +1,5 @@
-// Package e2e runs the built programs as a company would: central management,
-// the service, the helpers of its users, each a process of its own, in a
-// folder of their own. The demo and the end-to-end tests stand on it.
+//go:build linux
+
 package e2e
 
 import (
