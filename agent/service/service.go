@@ -200,11 +200,21 @@ func (s *Service) now() time.Time {
 	return time.Now().Add(offset)
 }
 
+// gather is how long changes are let come together before they are looked at: the
+// steps of one enrollment follow each other in milliseconds, and each look builds
+// the whole report.
+const gather = 100 * time.Millisecond
+
 // followChanges tells watchers, and central management soon after.
 func (s *Service) followChanges(ctx context.Context) error {
 	for {
 		changed := s.engine.Changes()
 		s.watchers.tell()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gather):
+		}
 		s.reportSoon()
 		select {
 		case <-ctx.Done():
