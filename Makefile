@@ -95,3 +95,34 @@ $(TOOLS)/%: .ci/tools/go.mod
 .PHONY: clean
 clean: ## Remove what make built
 	rm -rf $(BIN) dist $(TOOLS)
+
+# Packages for Linux. A version that is not of a tag sorts by time, before 0.1.0.
+PKG_VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --exact-match 2>/dev/null | sed 's/^v//' | grep . || \
+	TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=0.1.0~%cd.%h --abbrev=12)$(if $(shell git status --porcelain 2>/dev/null),+dirty)
+
+.PHONY: deb
+deb: $(TOOLS)/nfpm ## Package for Debian and its kin, into dist/
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' deb
+
+.PHONY: rpm
+rpm: $(TOOLS)/nfpm ## Package for Fedora, RHEL, SUSE and their kin, into dist/
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' rpm
+
+.PHONY: packages
+packages: $(TOOLS)/nfpm ## Both packages for Linux
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' deb rpm
+
+# nfpm has a module of its own: it wants other versions than the other tools.
+$(TOOLS)/nfpm: .ci/nfpm/go.mod
+	@mkdir -p $(TOOLS)
+	@echo "building $(notdir $@)"
+	@cd .ci/nfpm && $(GO) build -o '$(abspath $@)' github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@touch $@
+
+.PHONY: e2e-packages
+e2e-packages: build ## Packages: same bytes again, and a booted machine from install to purge (root; Debian)
+	.ci/install-e2e package-tools.txt
+	rm -f dist/*.deb dist/*.rpm
+	@$(MAKE) packages
+	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
+		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts)$$' -v ./agent/e2e
