@@ -90,6 +90,10 @@ func startDesktop(ctx context.Context) (stop func(), err error) {
 }
 
 func (s scene) take(ctx context.Context, bin, path string) (err error) {
+	// The last scene's notices are still there.
+	if err := exec.CommandContext(ctx, "dunstctl", "close-all").Run(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "smime-pictures-")
 	if err != nil {
 		return err
