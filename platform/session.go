@@ -20,6 +20,10 @@ type SecretStore interface {
 // that keep secrets in files.
 func Secrets(dir string) (SecretStore, error) { return secrets(dir) }
 
+// Lacking says in one sentence what this build lacks of what its system could
+// do ([ErrUnsupported]); nil if nothing. Programs say it when they start.
+func Lacking() error { return lacking() }
+
 // Answer is what a person said to a question.
 type Answer string
 
@@ -113,6 +117,8 @@ type Paths struct {
 	State, Logs string
 	// Address is the local API's.
 	Address string
+	// Service is what the service is called in the system's service manager.
+	Service string
 }
 
 // SystemPaths gives the places of an installed agent.

@@ -25,11 +25,15 @@ const callTime = 30 * time.Second
 
 // asAdmin runs a call with the administrator's identity.
 func (a *app) asAdmin(ctx context.Context, call func(context.Context, controlv1.AdminServiceClient) error) error {
+	return a.asAdminFor(ctx, callTime, call)
+}
+
+func (a *app) asAdminFor(ctx context.Context, atMost time.Duration, call func(context.Context, controlv1.AdminServiceClient) error) error {
 	conn, err := a.dial()
 	if err != nil {
 		return cure(err, `Name the data directory with --dir, or the files with --admin-cert, --ca and --server.`)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	return errors.Join(call(ctx, controlv1.NewAdminServiceClient(conn)), conn.Close())
 }

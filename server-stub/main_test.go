@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,6 +67,7 @@ func found(t testing.TB) string {
 type child struct {
 	cmd  *exec.Cmd
 	addr string
+	web  string
 }
 
 func serve(t testing.TB, dir string) *child {
@@ -89,8 +93,8 @@ func serve(t testing.TB, dir string) *child {
 	if err != nil || !ok {
 		t.Fatalf("the server says %q, %v\n%s", line, err, errOut.String())
 	}
-	addr, _, _ = strings.Cut(addr, ",")
-	return &child{cmd: cmd, addr: addr}
+	addr, web, _ := strings.Cut(strings.TrimSpace(addr), ", web on ")
+	return &child{cmd: cmd, addr: addr, web: web}
 }
 
 func (c *child) kill(t testing.TB) {
@@ -173,25 +177,109 @@ func TestCommands(t *testing.T) {
 	call("prove", m.id)
 	fails("has no enrollment", "renew", m.id, "smime-nothing")
 	call("revoke", cert.SerialNumber.Text(16), "--reason", "superseded")
+	if out := call("ledger", "show", cert.SerialNumber.Text(16)); !strings.Contains(out, "superseded") || !strings.Contains(out, "submitted") {
+		t.Errorf("ledger show shows\n%s", out)
+	}
+	if out := call("ledger", "--status", "valid", "--csv"); strings.Contains(out, "alice@example.com") {
+		t.Errorf("a revoked certificate is valid:\n%s", out)
+	}
 	fails("is no reason", "revoke", cert.SerialNumber.Text(16), "--reason", "because")
 	if out := call("ledger"); !strings.Contains(out, "revoked") {
 		t.Errorf("ledger shows after the revocation\n%s", out)
 	}
+	if out := call("leavers"); !strings.Contains(out, "Nobody's") {
+		t.Errorf("leavers shows\n%s", out)
+	}
+	fails("Nothing was revoked", "leavers", "--revoke", "affiliationChanged", "--count", "1")
+	fails("missing [count]", "leavers", "--revoke", "affiliationChanged")
 	call("token", "revoke", id)
 	fails("no token", "token", "revoke", "nothing")
 	if out := call("policy", "check"); !strings.Contains(out, "nothing changes") {
 		t.Errorf("policy check shows\n%s", out)
 	}
+	more := "account,mailbox,given_name,surname,department\nalice,alice@example.com,Alice,Example,Sales\nbob,bob@example.com,Bob,Example,IT\n"
+	if err := os.WriteFile(filepath.Join(dir, "people.csv"), []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := call("policy", "diff"); !strings.Contains(out, "+  bob") {
+		t.Errorf("policy diff shows\n%s", out)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "people.csv"), []byte("account,mailbox\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fails("people.csv:1:", "policy", "apply")
-	call("device", "remove", m.id)
+	if out := call("device", "remove", m.id); strings.Contains(out, "stay valid") {
+		t.Errorf("a revoked certificate stays valid:\n%s", out)
+	}
+	call("device", "admit", m.id)
+	m.enroll(t, 2)
+	if out := call("device", "remove", m.id); !strings.Contains(out, "stay valid") || !strings.Contains(out, "alice@example.com") {
+		t.Errorf("the removal does not say what stays valid:\n%s", out)
+	}
+	if out := call("device", "ask", m.id, "--wait", "10ms"); !strings.Contains(out, "expected at") {
+		t.Errorf("device ask shows\n%s", out)
+	}
+	if out := call("devices", "--state", "removed", "--sort", "contact", "--csv"); !strings.Contains(out, m.id+",") {
+		t.Errorf("devices --csv shows\n%s", out)
+	}
+	fails("no order", "devices", "--sort", "beauty")
 	fails("no device", "device", "admit", "nothing")
 	call("version")
 	c.stop(t)
 	fails("Is the server running?", "devices")
 	fails("--dir", "devices", "--admin-cert", filepath.Join(dir, "none.pem"))
+}
+
+// TestRootList signs the root's list with a key that was taken off the machine,
+// under a server that is running.
+func TestRootList(t *testing.T) {
+	dir := found(t)
+	safe := filepath.Join(t.TempDir(), "root.key")
+	if err := os.Rename(filepath.Join(dir, "ca/root.key"), safe); err != nil {
+		t.Fatal(err)
+	}
+	c := serve(t, dir)
+	before := c.rootList(t)
+	if _, err := cli(t, "root-list", "--dir", dir); err == nil {
+		t.Error("the list is signed without a key")
+	}
+	if _, err := cli(t, "root-list", "--dir", dir, "--root-key", filepath.Join(dir, "ca/issuing.key")); err == nil {
+		t.Error("the list is signed with another key")
+	}
+	mustCLI(t, "root-list", "--dir", dir, "--root-key", safe)
+	after := c.rootList(t)
+	if after.Number.Cmp(before.Number) <= 0 || len(after.RevokedCertificateEntries) != 0 {
+		t.Errorf("number %v after %v, %d entries", after.Number, before.Number, len(after.RevokedCertificateEntries))
+	}
+	mustCLI(t, "root-list", "--dir", dir, "--root-key", safe, "--revoke-ca", filepath.Join(dir, "ca/issuing.crt"))
+	if entries := c.rootList(t).RevokedCertificateEntries; len(entries) != 1 || entries[0].ReasonCode != 2 {
+		t.Errorf("entries %v, want the issuing CA", entries)
+	}
+	// A file that is no list of this root is not handed out.
+	if err := os.WriteFile(filepath.Join(dir, "ca/root.crl"), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if entries := c.rootList(t).RevokedCertificateEntries; len(entries) != 1 {
+		t.Errorf("entries %v after the file was spoilt", entries)
+	}
+	c.stop(t)
+}
+
+func (c *child) rootList(t *testing.T) *x509.RevocationList {
+	t.Helper()
+	resp, err := http.Get("http://" + c.web + "/root.crl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // goldenEntries are what the written forms of the ledger are shown with.

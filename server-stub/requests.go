@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	controlv1 "smime-agent/proto/control/v1"
-	"smime-agent/server-stub/site"
 )
 
 func (a *app) requestsCommand() *cobra.Command {
@@ -75,55 +72,7 @@ func (a *app) revokeCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "",
-		"keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or unspecified")
+		revocationReasons)
 	_ = cmd.MarkFlagRequired("reason") // fails only for a flag that is not there
 	return cmd
-}
-
-func (a *app) policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check people and rules, or put them in force"}
-	cmd.AddCommand(
-		a.policyApply("check", "Say what is wrong in the files, and what would change", true),
-		a.policyApply("apply", "Put the files in force; what is wrong changes nothing", false))
-	return cmd
-}
-
-func (a *app) policyApply(verb, short string, dryRun bool) *cobra.Command {
-	var rules, people string
-	cmd := &cobra.Command{
-		Use: verb, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			req := &controlv1.ApplyPolicyRequest{DryRun: dryRun}
-			var err error
-			if req.PolicyYaml, err = os.ReadFile(a.file(rules, site.PolicyFile)); err != nil {
-				return cure(err, "Name the files with --rules and --people.")
-			}
-			if req.PeopleCsv, err = os.ReadFile(a.file(people, site.PeopleFile)); err != nil {
-				return cure(err, "Name the files with --rules and --people.")
-			}
-			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
-				resp, err := c.ApplyPolicy(ctx, req)
-				if err != nil {
-					return err
-				}
-				return a.policyResult(resp, dryRun)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&rules, "rules", "", "rules file (default: policy.yaml of the data directory)")
-	cmd.Flags().StringVar(&people, "people", "", "people file (default: people.csv of the data directory)")
-	return cmd
-}
-
-func (a *app) policyResult(resp *controlv1.ApplyPolicyResponse, dryRun bool) error {
-	verb := "In force"
-	if dryRun {
-		verb = "Good"
-	}
-	lines := append([]string{fmt.Sprintf("%s: %d people, revision %s.", verb, resp.GetPeople(), resp.GetRevision())}, resp.GetChanges()...)
-	if len(resp.GetChanges()) == 0 {
-		lines = append(lines, "nothing changes")
-	}
-	_, err := fmt.Fprintln(a.out, strings.Join(lines, "\n  "))
-	return err
 }

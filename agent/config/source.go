@@ -60,7 +60,7 @@ type Sources struct {
 // SystemSources are those of an installed agent.
 func SystemSources(flags map[string]string) Sources {
 	p := platform.SystemPaths()
-	return Sources{Policy: PolicyFolder(p.Policy), Flags: flags, File: p.Config}
+	return Sources{Policy: policySource(), Flags: flags, File: p.Config}
 }
 
 // Fingerprint tells one state of all sources from another. It is for comparing
@@ -154,6 +154,7 @@ func brokenLayer(path string, from Origin, err error) Layer {
 	case errors.Is(err, platform.ErrNotFound):
 		p.Wrong, p.Cure = "There is no such file.", "Write the file, or name another."
 	case errors.Is(err, platform.ErrDenied) && !errors.Is(err, fs.ErrPermission):
+		p.Insecure = true
 		p.Wrong = fmt.Sprintf("It is not used, because another user may have written it: %v.", err)
 		p.Cure = "Let the file and the folders above it belong to root, and let nobody else write them (chown root, chmod go-w)."
 	case errors.Is(err, platform.ErrUnsupported):

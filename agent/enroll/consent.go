@@ -108,8 +108,11 @@ func unanswered(err error) error {
 func (g *Engine) answered(e Enrollment, v Verdict) (change, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v != Approve && v != Decline && v != Later {
+	switch {
+	case v != Approve && v != Decline && v != Later:
 		return nil, fmt.Errorf("ask: verdict %q", v)
+	case v == Later && e.postponementsLeft() == 0: // a dialog without that answer was closed
+		return nil, unanswered(context.DeadlineExceeded)
 	}
 	for _, n := range g.order {
 		if n.e.ID == e.ID || !sameQuestion(n.e, e) || n.busy {
@@ -145,6 +148,7 @@ func (g *Engine) openPrompt(e Enrollment, cancel context.CancelFunc) Question {
 	return Question{
 		ID: e.ID, Organization: g.policy.Organization, Contact: g.policy.Contact, Mailbox: e.Mailbox(),
 		Reason: e.Reason, Note: e.Assignment.Note, PostponementsLeft: e.postponementsLeft(),
+		ProgramsAsk: g.programsAsk(e),
 	}
 }
 

@@ -183,7 +183,7 @@ func (s *Service) exchange(ctx context.Context) (time.Duration, error) {
 }
 
 func (s *Service) joinFailed(err error) {
-	if e := enroll.AsError(err); e.Code == status.JoinRefused || e.Code == status.DeviceRefused {
+	if e := enroll.AsError(err); e.Code == control.CodeTokenRefused || e.Code == control.CodeDeviceRefused {
 		s.mu.Lock()
 		again := s.refusedFor == e.Hint
 		s.refusedFor = e.Hint

@@ -7,10 +7,9 @@ import (
 	"slices"
 
 	"github.com/kardianos/service"
-)
 
-// Name is the service's name in the system's service manager.
-const Name = "smime-agent"
+	"smime-agent/platform"
+)
 
 // Actions are what [Control] takes.
 var Actions = []string{"install", "uninstall", "start", "stop", "restart", "status"}
@@ -66,7 +65,7 @@ func manager(s service.Service) (string, error) {
 
 func definition() *service.Config {
 	return &service.Config{
-		Name: Name, DisplayName: "S/MIME Agent",
+		Name: platform.SystemPaths().Service, DisplayName: "S/MIME Agent",
 		Description: "Gives the people on this computer S/MIME certificates and keeps them working.",
 		Arguments:   []string{"service", "run"},
 		Option: service.KeyValue{

@@ -61,37 +61,39 @@ type Service struct {
 	settings config.Settings
 	problems []config.Problem
 	print    config.Fingerprint // of the settings' sources
+	files    string             // stamps of the files that they name
 	client   *control.Client
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	// failures counts contacts that failed in a row; contactWrong is the condition
-	// that the last of them raised.
-	contactWrong enroll.Code
-	failures     int
-	contacted    time.Time
-	starting     bool
-	reported     [sha256.Size]byte // digest of what central management was told
-	refusedFor   string            // why joining was refused last
+	// failures counts contacts that failed in a row.
+	failures   int
+	starting   bool
+	reported   [sha256.Size]byte // digest of what central management was told
+	refusedFor string            // why joining was refused last
+	hindrance  enroll.Code       // what kept us from central management last
+	noToken    string            // why there is no join token
 }
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
 // does not stop it: it becomes a condition. What does stop it is a folder that
-// is not ours, a record that another agent holds, an address that is taken.
+// is not ours, a record that another agent holds, an address that is taken: a
+// *[StartError].
 func Run(ctx context.Context, o Options) error {
 	settings, problems := config.Load(o.Sources)
 	l, err := openLogs(settings.LogDir, settings.LogMaxSizeMB, settings.LogMaxFiles, settings.LogLevel, o.Console)
 	if err != nil {
-		return fmt.Errorf("open logs: %w", err)
+		return notStarted(settings.LogDir, err)
 	}
 	defer func() { _ = l.close() }() // nobody is left to be told
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
 		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
-		print: o.Sources.Fingerprint(), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
+		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
 	if err := s.open(); err != nil {
+		s.log.Error("service not started", "error", err) // nobody may see what the command says of it
 		return err
 	}
 	defer s.close()
@@ -102,15 +104,15 @@ func Run(ctx context.Context, o Options) error {
 func (s *Service) open() error {
 	dir := s.settings.StateDir
 	if err := platform.PrivateDir(dir); err != nil {
-		return fmt.Errorf("open state folder: %w", err)
+		return notStarted(dir, err)
 	}
 	var err error
 	if s.secrets, err = platform.Secrets(dir); err != nil {
-		return fmt.Errorf("open secret store: %w", err)
+		return notStarted(dir, err)
 	}
 	record, opened, err := state.Open(filepath.Join(dir, "agent.db"), state.Options{Now: time.Now, OutboxLimit: outboxLimit})
 	if err != nil {
-		return fmt.Errorf("open record: %w", err)
+		return notStarted(filepath.Join(dir, "agent.db"), err)
 	}
 	s.record = record
 	s.audit = newAuditTrail(s)
@@ -125,7 +127,7 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Ledger: s.record, Sessions: lent{s}, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
@@ -138,6 +140,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		s.log.Error("record was damaged", "cause", opened.Cause, "set_aside", opened.SetAside,
 			"salvaged", opened.Salvaged, "missing", opened.Missing)
 		s.wrong.raise(status.RecordDamaged, "The damaged file was kept as "+opened.SetAside+".")
+		s.wrong.raise(status.RecordRebuilding, "")
 		s.event(eventRecordDamaged, outcomeFailure, "detail", opened.Cause)
 	}
 	if s.policy != nil {
@@ -164,10 +167,11 @@ func (s *Service) close() {
 func (s *Service) run(ctx context.Context) error {
 	listener, err := platform.Listen(s.settings.Address)
 	if err != nil {
-		return fmt.Errorf("open the local API: %w", err)
+		s.log.Error("service not started", "error", err)
+		return notStarted(s.settings.Address, err)
 	}
 	s.event(eventStarted, outcomeSuccess)
-	s.showProblems()
+	s.reportProblems()
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
@@ -180,6 +184,24 @@ func (s *Service) run(ctx context.Context) error {
 	s.log.Info("service stopped")
 	return err
 }
+
+// lent gives the engine the sessions that are lent. Where settings say so it
+// bothers nobody with notices.
+type lent struct{ s *Service }
+
+// Session is [enroll.Sessions]'.
+func (l lent) Session(user string) (enroll.Session, bool) {
+	session, ok := l.s.sessions.Session(user)
+	if !ok || l.s.current().ShowNotices {
+		return session, ok
+	}
+	return unnoticed{session}, true
+}
+
+type unnoticed struct{ enroll.Session }
+
+// Notify tells nobody.
+func (unnoticed) Notify(context.Context, enroll.Notice) error { return nil }
 
 // quiet takes the end of the context for what it is.
 func quiet(err error) error {

@@ -71,7 +71,7 @@ func Build(f Facts, enrollments []enroll.Enrollment, now time.Time) Report {
 	for _, raised := range f.Raised {
 		b.raise(raised)
 	}
-	r.Conditions = visible(b.found, now)
+	r.Conditions = visible(b.found, f.Device.Joined, now)
 	slices.SortFunc(r.Conditions, order)
 	slices.SortFunc(r.Credentials, func(a, b Credential) int {
 		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Mailbox, b.Mailbox), cmp.Compare(b.ID, a.ID))

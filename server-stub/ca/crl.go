@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -25,6 +27,56 @@ func reasonCodes() map[string]int {
 		"unspecified": 0, "keyCompromise": 1, "affiliationChanged": 3,
 		"superseded": 4, "cessationOfOperation": 5, "privilegeWithdrawn": 9,
 	}
+}
+
+// RootRevocation takes an issuing CA back. The reasons are those of RFC 5280,
+// 5.3.1, that BR 7.2.2 leaves to a CA's certificate.
+type RootRevocation struct {
+	Serial *big.Int
+	At     time.Time
+	Reason string
+}
+
+func rootReasonCodes() map[string]int {
+	return map[string]int{"cACompromise": 2, "affiliationChanged": 3, "superseded": 4, "cessationOfOperation": 5}
+}
+
+// RootListLife is how long a root's revocation list may be relied on: the 12
+// months of BR 4.9.7, less a day.
+const RootListLife = 364 * 24 * time.Hour
+
+// NextRootList signs the root's next revocation list (DER): what the last one
+// has, and more if a CA is to be taken back. The last list must be the root's.
+func NextRootList(root Pair, last []byte, more []RootRevocation, now time.Time) ([]byte, error) {
+	before, err := x509.ParseRevocationList(last)
+	if err != nil {
+		return nil, fmt.Errorf("read the root's last revocation list: %w", err)
+	}
+	if err := before.CheckSignatureFrom(root.Cert); err != nil {
+		return nil, fmt.Errorf("the last revocation list is not of this root: %w", err)
+	}
+	public, ok := root.Cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(root.Key.Public()) {
+		return nil, errors.New("the key is not that of the root's certificate")
+	}
+	next := &x509.RevocationList{
+		Number: new(big.Int).Add(before.Number, big.NewInt(1)), ThisUpdate: now.UTC().Truncate(time.Second),
+		NextUpdate: now.Add(RootListLife).UTC().Truncate(time.Second), RevokedCertificateEntries: before.RevokedCertificateEntries,
+	}
+	for _, r := range more {
+		code, ok := rootReasonCodes()[r.Reason]
+		if !ok {
+			return nil, fmt.Errorf("%q is no reason for a CA; use cACompromise, affiliationChanged, superseded or cessationOfOperation", r.Reason)
+		}
+		next.RevokedCertificateEntries = append(next.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: r.Serial, RevocationTime: r.At.UTC().Truncate(time.Second), ReasonCode: code,
+		})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, next, root.Cert, root.Key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the root's revocation list: %w", err)
+	}
+	return der, nil
 }
 
 // KnownReason says whether a certificate may be revoked for it.

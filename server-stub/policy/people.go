@@ -116,7 +116,7 @@ func (r *reader) person(line int, head, fields []string, p *Policy, seen map[str
 		}
 		seen[key] = line
 	}
-	if rule, ok := p.ruleFor(person.Department); ok {
+	if rule, ok := p.RuleFor(person.Department); ok {
 		r.names(line, person, rule)
 	}
 	p.People = append(p.People, person)

@@ -77,10 +77,16 @@ type Rule struct {
 	MaxPostponements uint32
 	Stores           []string
 	RenewBefore      time.Duration
-	Rotation         string
-	Modules          []Module
-	Note             map[string]string
-	Approval         Approval
+	// RenewSpread is over how long before that moment renewals are suggested to
+	// begin, so that what was issued together is not renewed together; 0 leaves it
+	// to the agents.
+	RenewSpread time.Duration
+	// Rotation is empty where the rule leaves it to the key store of the machine:
+	// the same key where new ones are costly, as on macOS, else a new one.
+	Rotation string
+	Modules  []Module
+	Note     map[string]string
+	Approval Approval
 }
 
 // ProfileChoice narrows a profile down.
@@ -121,6 +127,7 @@ type Policy struct {
 	People         []Person
 
 	byAccount map[string][]int
+	byMailbox map[string][]int
 }
 
 // Grant is one credential that one person is to have.
@@ -130,8 +137,8 @@ type Grant struct {
 	Rule    Rule
 }
 
-// ruleFor gives the first rule that names the department.
-func (p *Policy) ruleFor(department string) (Rule, bool) {
+// RuleFor gives the first rule that names the department.
+func (p *Policy) RuleFor(department string) (Rule, bool) {
 	for _, rule := range p.Rules {
 		for _, d := range rule.Departments {
 			if d == "*" || strings.EqualFold(d, department) {
@@ -149,7 +156,7 @@ func (p *Policy) Grants(account, upn string) []Grant {
 	var grants []Grant
 	for _, i := range p.match(account, upn) {
 		person := p.People[i]
-		rule, ok := p.ruleFor(person.Department)
+		rule, ok := p.RuleFor(person.Department)
 		if !ok {
 			continue
 		}
@@ -161,78 +168,49 @@ func (p *Policy) Grants(account, upn string) []Grant {
 }
 
 func (p *Policy) match(account, upn string) []int {
-	account, upn = fold(account), fold(upn)
 	var found []int
-	add := func(key string) {
-		for _, i := range p.byAccount[key] {
-			if key != "" && !slices.Contains(found, i) {
+	for _, name := range AccountNames(account, upn) {
+		for _, i := range p.byAccount[name] {
+			if name != "" && !slices.Contains(found, i) {
 				found = append(found, i)
 			}
 		}
 	}
-	add(account)
-	if _, bare, ok := strings.Cut(account, `\`); ok {
-		add(bare)
-	}
-	add(upn)
 	return found
 }
 
 func fold(account string) string { return strings.ToLower(strings.TrimSpace(account)) }
 
-// index makes lookups by account fast.
+// index makes lookups by account and mailbox fast.
 func (p *Policy) index() {
 	p.byAccount = make(map[string][]int, len(p.People))
+	p.byMailbox = make(map[string][]int, len(p.People))
 	for i, person := range p.People {
 		key := fold(person.Account)
 		p.byAccount[key] = append(p.byAccount[key], i)
-	}
-}
-
-// Changes says in words how next differs from p; p may be nil.
-func (p *Policy) Changes(next *Policy) []string {
-	if p == nil {
-		return []string{fmt.Sprintf("first policy: %d people, %d rules", len(next.People), len(next.Rules))}
-	}
-	var out []string
-	before, after := keyed(p.People), keyed(next.People)
-	for _, key := range sortedKeys(after) {
-		if old, ok := before[key]; !ok {
-			out = append(out, "person added: "+key)
-		} else if fmt.Sprint(old) != fmt.Sprint(after[key]) {
-			out = append(out, "person changed: "+key)
+		for _, mailbox := range person.Mailboxes {
+			mailbox = strings.ToLower(mailbox)
+			p.byMailbox[mailbox] = append(p.byMailbox[mailbox], i)
 		}
 	}
-	for _, key := range sortedKeys(before) {
-		if _, ok := after[key]; !ok {
-			out = append(out, "person removed: "+key)
-		}
-	}
-	if fmt.Sprint(p.Rules) != fmt.Sprint(next.Rules) {
-		out = append(out, fmt.Sprintf("rules changed: %d before, %d now", len(p.Rules), len(next.Rules)))
-	}
-	if fmt.Sprint(p.Profiles) != fmt.Sprint(next.Profiles) {
-		out = append(out, "profiles changed")
-	}
-	if p.Organization != next.Organization || p.Contact != next.Contact || p.InstallAnchors != next.InstallAnchors {
-		out = append(out, "organization, contact or anchors changed")
-	}
-	return out
 }
 
-func keyed(people []Person) map[string]Person {
-	out := make(map[string]Person, len(people))
-	for _, person := range people {
-		out[person.Account+" "+person.Mailboxes[0]] = person
+// AccountNames gives the forms under which a user may stand in the people file:
+// as reported, without the domain, and the user principal name; in lower case.
+func AccountNames(account, upn string) []string {
+	account, upn = fold(account), fold(upn)
+	names := []string{account}
+	if _, bare, ok := strings.Cut(account, `\`); ok {
+		names = append(names, bare)
 	}
-	return out
+	if upn != "" {
+		names = append(names, upn)
+	}
+	return names
 }
 
-func sortedKeys(m map[string]Person) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
+// SameAccount says whether an account of the people file is that of a user.
+func SameAccount(file, account, upn string) bool {
+	file = fold(file)
+	return file != "" && slices.Contains(AccountNames(account, upn), file)
 }

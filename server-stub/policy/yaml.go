@@ -62,6 +62,7 @@ type profileYAML struct {
 type renewalYAML struct {
 	Before   string `yaml:"before"`
 	Rotation string `yaml:"rotation"`
+	Spread   string `yaml:"spread"`
 }
 
 type moduleYAML struct {
@@ -274,7 +275,9 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 		Stores: y.Stores, Note: y.Note,
 		Approval: r.approval(path+".approval", y.Approval, standard),
 		Consent:  r.word(path+".consent", y.Consent, ConsentAsk, ConsentNotify, ConsentSilent),
-		Rotation: r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey),
+	}
+	if y.Renewal.Rotation != "" {
+		rule.Rotation = r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey)
 	}
 	if len(y.Departments) == 0 {
 		r.problem(r.at(path), `Add "departments: ['*']" for everybody.`, "The rule is for no department.")
@@ -284,6 +287,10 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	}
 	r.words(path+".profiles", y.Profiles, r.catalog.Profiles)
 	rule.RenewBefore = r.days(path+".renewal.before", y.Renewal.Before)
+	rule.RenewSpread = r.days(path+".renewal.spread", y.Renewal.Spread)
+	if rule.RenewBefore+rule.RenewSpread > maxRenewBefore {
+		r.problem(r.at(path+".renewal"), "Make them shorter.", "Before and spread together are more than 300 days.")
+	}
 	for i, m := range y.Modules {
 		if m.Path == "" {
 			r.problem(r.at(fmt.Sprintf("%s.modules[%d]", path, i)), "Write the absolute path of the PKCS #11 module.", "The module has no path.")

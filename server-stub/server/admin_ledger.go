@@ -4,7 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,7 +15,6 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
-	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
 
@@ -37,7 +37,7 @@ func (a *admin) ListLedger(req *controlv1.ListLedgerRequest, stream grpc.ServerS
 	}
 	var from []byte
 	for {
-		entries, next, err := a.ledgerPage(from, until, req.GetWithCertificate())
+		entries, next, err := a.ledgerPage(from, until, req)
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func (a *admin) ListLedger(req *controlv1.ListLedgerRequest, stream grpc.ServerS
 
 // ledgerPage reads a part, so that no transaction is held open while a slow
 // client reads: bbolt could not reuse pages all that time.
-func (a *admin) ledgerPage(from []byte, until time.Time, withDER bool) (entries []*controlv1.LedgerEntry, next []byte, err error) {
+func (a *admin) ledgerPage(from []byte, until time.Time, req *controlv1.ListLedgerRequest) (entries []*controlv1.LedgerEntry, next []byte, err error) {
 	reports := map[string]*deviceView{}
 	seen := 0
 	err = a.store.View(func(tx store.Tx) error {
@@ -70,10 +70,10 @@ func (a *admin) ledgerPage(from []byte, until time.Time, withDER bool) (entries 
 			if entry, failed = a.ledgerEntry(tx, key, value, reports); failed != nil {
 				return false
 			}
-			if entry == nil || !until.IsZero() && !endsBy(entry, until) {
+			if entry == nil || !wants(req, entry) || !until.IsZero() && !endsBy(entry, until) {
 				return true
 			}
-			if !withDER {
+			if !req.GetWithCertificate() {
 				entry.Certificate = nil
 			}
 			entries = append(entries, entry)
@@ -82,6 +82,20 @@ func (a *admin) ledgerPage(from []byte, until time.Time, withDER bool) (entries 
 		return failed
 	})
 	return entries, next, err
+}
+
+// wants holds an entry against the filters of the request.
+func wants(req *controlv1.ListLedgerRequest, e *controlv1.LedgerEntry) bool {
+	if len(req.GetStatuses()) > 0 && !slices.Contains(req.GetStatuses(), e.GetStatus()) {
+		return false
+	}
+	if req.GetDeviceId() != "" && req.GetDeviceId() != e.GetDeviceId() {
+		return false
+	}
+	if req.GetDepartment() != "" && !strings.EqualFold(req.GetDepartment(), e.GetDepartment()) {
+		return false
+	}
+	return req.GetMatches() == "" || anyHas(req.GetMatches(), append([]string{e.GetName(), e.GetSerial(), e.GetHostname()}, e.GetMailboxes()...)...)
 }
 
 // endsBy picks what somebody should look after: in force, and soon to end.
@@ -93,6 +107,8 @@ func endsBy(e *controlv1.LedgerEntry, until time.Time) bool {
 type deviceView struct {
 	device store.Device
 	report *controlv1.SyncRequest
+	// last is the last contact that the store has.
+	last time.Time
 }
 
 func view(tx store.Tx, id string, seen map[string]*deviceView) *deviceView {
@@ -101,15 +117,15 @@ func view(tx store.Tx, id string, seen map[string]*deviceView) *deviceView {
 	}
 	v := &deviceView{report: &controlv1.SyncRequest{}}
 	_, _ = store.GetJSON(tx, store.Devices, []byte(id), &v.device)
-	if report, _, err := decodeStatus(tx.Get(store.Statuses, []byte(id))); err == nil {
-		v.report = report
+	if report, last, err := decodeStatus(tx.Get(store.Statuses, []byte(id))); err == nil {
+		v.report, v.last = report, last
 	}
 	seen[id] = v
 	return v
 }
 
 // ledgerEntry gives nil for a request that has no certificate.
-func (a *admin) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]*deviceView) (*controlv1.LedgerEntry, error) {
+func (s *Server) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]*deviceView) (*controlv1.LedgerEntry, error) {
 	r, err := store.DecodeRequest(value)
 	if err != nil || r.State != store.RequestIssued {
 		return nil, err
@@ -128,8 +144,9 @@ func (a *admin) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]*
 		Ca: cert.Issuer.CommonName, Type: r.Profile, DeviceId: r.Device, Hostname: v.device.Hostname, User: r.User,
 		Store: r.Store, Protection: r.Protection, EnrollmentId: r.Enrollment, Reference: serial.String(),
 		FingerprintSha256: hex.EncodeToString(sum[:]), Certificate: r.Certificate,
+		Submitted: timestamppb.New(r.Submitted), Reason: r.Reason, Replaces: r.Replaces,
 	}
-	if len(cert.EmailAddresses) > 0 {
+	if entry.Mailboxes = cert.EmailAddresses; len(cert.EmailAddresses) > 0 {
 		entry.Mailbox = cert.EmailAddresses[0]
 	}
 	for _, c := range v.report.GetCredentials() {
@@ -141,7 +158,8 @@ func (a *admin) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]*
 	if _, err := store.GetJSON(tx, store.Marks, key, &mark); err != nil {
 		return nil, err
 	}
-	setStatus(entry, mark, a.now())
+	entry.ReplacedBy = mark.ReplacedBy
+	setStatus(entry, mark, s.now())
 	return entry, nil
 }
 
@@ -158,6 +176,9 @@ func setStatus(e *controlv1.LedgerEntry, mark store.Mark, now time.Time) {
 	}
 }
 
+// reasonWords are those that [ca.KnownReason] knows.
+const reasonWords = "keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn, unspecified"
+
 // Revoke puts a certificate on the revocation list and tells its device.
 // Revoking twice keeps the first time and reason.
 func (a *admin) Revoke(ctx context.Context, req *controlv1.RevokeRequest) (*controlv1.RevokeResponse, error) {
@@ -167,7 +188,7 @@ func (a *admin) Revoke(ctx context.Context, req *controlv1.RevokeRequest) (*cont
 	}
 	if !ca.KnownReason(reason) {
 		return nil, status.Errorf(codes.InvalidArgument,
-			"%q is no reason; use keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or unspecified.", reason)
+			"%q is no reason; use one of these: %s.", reason, reasonWords)
 	}
 	missing := status.Errorf(codes.NotFound, "There is no certificate %q; \"ledger\" shows them.", req.GetSerial())
 	serial, err := ca.ParseSerial(req.GetSerial())
@@ -217,21 +238,4 @@ func (a *admin) revoke(tx store.Tx, serial ca.Serial, record *store.Request, rea
 			EnrollmentId: record.Enrollment, Reason: reason, At: timestamppb.New(now),
 		}},
 	}, now)
-}
-
-// ApplyPolicy checks people and rules, and puts them in force unless dry_run.
-func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyRequest) (*controlv1.ApplyPolicyResponse, error) {
-	resp, err := a.Server.ApplyPolicy(ctx, req.GetPolicyYaml(), req.GetPeopleCsv(), req.GetDryRun())
-	if bad, ok := errors.AsType[*policy.Error](err); ok {
-		return nil, status.Error(codes.InvalidArgument, bad.Error())
-	}
-	return resp, err
-}
-
-func contentRevision(rules, people []byte) string {
-	h := sha256.New()
-	h.Write(rules)
-	h.Write([]byte{0})
-	h.Write(people)
-	return hex.EncodeToString(h.Sum(nil)[:12])
 }

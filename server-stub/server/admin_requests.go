@@ -12,7 +12,6 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/lint"
-	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
 
@@ -156,77 +155,4 @@ func settle(tx store.Tx, serial ca.Serial, settled *store.Request) error {
 		return nil
 	}
 	return supersede(tx, serial, settled)
-}
-
-// The keys of the policy in the store.
-const (
-	metaRules  = "policy.yaml"
-	metaPeople = "people.csv"
-)
-
-func catalog() policy.Catalog {
-	c := policy.Catalog{Keys: []string{ca.RSA2048, ca.RSA3072, ca.RSA4096, ca.P256, ca.P384}}
-	for _, profile := range ca.Profiles() {
-		c.Profiles = append(c.Profiles, profile.Name)
-	}
-	return c
-}
-
-func parsePolicy(rules, people []byte) (*policy.Policy, error) {
-	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog())
-}
-
-// loadPolicy puts in force what was applied last.
-func (s *Server) loadPolicy() error {
-	var rules, people []byte
-	err := s.store.View(func(tx store.Tx) error {
-		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
-		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
-		return nil
-	})
-	if err != nil || rules == nil {
-		return err
-	}
-	parsed, err := parsePolicy(rules, people)
-	if err != nil {
-		return err
-	}
-	s.current.Store(&inForce{generation: 1, policy: parsed})
-	return nil
-}
-
-// HasPolicy says whether a policy was ever applied.
-func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
-
-// ApplyPolicy checks both files and puts them in force together. What is wrong
-// is a [policy.Error], and changes nothing.
-func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := parsePolicy(rules, people)
-	if err != nil {
-		return nil, err
-	}
-	var before *policy.Policy
-	generation := uint64(1)
-	if force := s.current.Load(); force != nil {
-		before, generation = force.policy, force.generation+1
-	}
-	resp := &controlv1.ApplyPolicyResponse{
-		Revision: contentRevision(rules, people), Changes: before.Changes(parsed),
-		People: uint32(len(parsed.People)),
-	}
-	if dryRun {
-		return resp, nil
-	}
-	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if err := tx.Put(store.Meta, []byte(metaRules), rules); err != nil {
-			return err
-		}
-		return tx.Put(store.Meta, []byte(metaPeople), people)
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.current.Store(&inForce{generation: generation, policy: parsed})
-	s.fleet.wakeAll()
-	return resp, nil
 }

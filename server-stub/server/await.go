@@ -57,11 +57,12 @@ func (s *Server) news(id string, req *controlv1.AwaitRequest) (*controlv1.AwaitR
 	resp := &controlv1.AwaitResponse{}
 	m.mu.Lock()
 	revision, err := s.revision(m)
+	asked := m.asked.After(m.last)
 	m.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	resp.Sync = revision != "" && revision != req.GetPolicyRevision()
+	resp.Sync = asked || revision != "" && revision != req.GetPolicyRevision()
 	err = s.store.View(func(tx store.Tx) error {
 		for _, order := range ordersOf(tx, id, s.now()) {
 			// An order that an answer carried already is not new: else the call would

@@ -35,12 +35,23 @@ type member struct {
 	// generation, users → revision: what was compiled last.
 	generation uint64
 	revision   string
+	// next is when the device was told to call again, asked when an administrator
+	// last wanted it to.
+	next  time.Time
+	asked time.Time
 	// sent are the orders that an answer carried since the server began.
 	sent map[string]bool
 }
 
 func newFleet() *fleet {
 	return &fleet{devices: map[string]*member{}, waiters: map[string]chan struct{}{}}
+}
+
+// peek gives the device's memory, or nil if it has not called since the server began.
+func (f *fleet) peek(id string) *member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.devices[id]
 }
 
 // member gives the device's memory, from the store at first; nil if there is no

@@ -3,9 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"fmt"
-	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
@@ -76,43 +74,11 @@ func readyOf(tx store.Tx, device string) []string {
 	return out
 }
 
-// orderLife ends an order that the device never showed to have carried out.
-const orderLife = 7 * 24 * time.Hour
-
-// maxOrders bounds what one answer carries.
-const maxOrders = 64
-
-// An order is stored as 8 octets of milliseconds and the order.
-func ordersOf(tx store.Tx, device string, now time.Time) []*controlv1.Order {
-	var out []*controlv1.Order
-	tx.Range(store.Orders, []byte(device), nil, func(_, value []byte) bool {
-		order, queued, err := decodeOrder(value)
-		if err == nil && now.Sub(queued) < orderLife {
-			out = append(out, order)
-		}
-		return len(out) < maxOrders
-	})
-	return out
-}
-
-func encodeOrder(order *controlv1.Order, now time.Time) ([]byte, error) {
-	data, err := proto.Marshal(order)
-	return encodeStatus(data, now), err
-}
-
-func decodeOrder(data []byte) (*controlv1.Order, time.Time, error) {
-	order := &controlv1.Order{}
-	if len(data) < statusHead {
-		return nil, time.Time{}, fmt.Errorf("decode order: %d octets", len(data))
-	}
-	_, queued, _ := decodeStatus(data[:statusHead])
-	return order, queued, proto.Unmarshal(data[statusHead:], order)
-}
-
 // maxKnown bounds a rebuild, which a message must hold.
 const maxKnown = 512
 
-// knownOf gives all that central has of a device, for an agent that lost its record.
+// knownOf gives what central has of a device, for an agent that lost its record:
+// all, or the newest, whose IDs come last.
 func (s *Server) knownOf(tx store.Tx, device string) []*controlv1.KnownEnrollment {
 	var out []*controlv1.KnownEnrollment
 	tx.Range(store.Enrollments, []byte(device), nil, func(_, value []byte) bool {
@@ -122,7 +88,10 @@ func (s *Server) knownOf(tx store.Tx, device string) []*controlv1.KnownEnrollmen
 		if err == nil && request != nil {
 			out = append(out, s.known(serial, request))
 		}
-		return len(out) < maxKnown
+		if len(out) > maxKnown {
+			out = out[1:]
+		}
+		return true
 	})
 	return out
 }

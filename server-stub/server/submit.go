@@ -202,13 +202,13 @@ func strength(protection string) int {
 }
 
 // keyFree refuses a key that has a certificate, unless this is the renewal with
-// the same key that policy allows.
+// the same key that policy allows or leaves to the agent.
 func (f *filing) keyFree(tx store.Tx) error {
 	_, holder, err := holderOf(tx, f.csr.RawSubjectPublicKeyInfo)
 	if err != nil || holder == nil {
 		return err
 	}
-	renewal := f.rule.Rotation == policy.RotationSameKey && holder.Device == f.device &&
+	renewal := f.rule.Rotation != policy.RotationNewKey && holder.Device == f.device &&
 		holder.Enrollment == f.req.GetReplaces() && holder.User == f.req.GetUser() &&
 		holder.Profile == f.req.GetProfile() && holder.Store == f.req.GetStore()
 	if renewal {
@@ -277,25 +277,9 @@ func supersede(tx store.Tx, serial ca.Serial, r *store.Request) error {
 	if err := store.PutJSON(tx, store.Marks, old[:], mark); err != nil {
 		return err
 	}
-	return dropOrders(tx, r.Device, func(o *controlv1.Order) bool {
+	return dropOrders(tx, r.Device, func(o *controlv1.Order, _ time.Time) bool {
 		return o.GetRenew().GetEnrollmentId() == r.Replaces || o.GetRevoked().GetEnrollmentId() == r.Replaces
 	})
-}
-
-func dropOrders(tx store.Tx, device string, done func(*controlv1.Order) bool) error {
-	var keys [][]byte
-	tx.Range(store.Orders, []byte(device), nil, func(key, value []byte) bool {
-		if order, _, err := decodeOrder(value); err != nil || done(order) {
-			keys = append(keys, bytes.Clone(key))
-		}
-		return true
-	})
-	for _, key := range keys {
-		if err := tx.Delete(store.Orders, key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Collect tells what became of a request.
@@ -333,7 +317,9 @@ func (s *Server) outcome(r *store.Request) *controlv1.CollectResponse {
 	resp := &controlv1.CollectResponse{ServerTime: timestamppb.New(s.now())}
 	switch r.State {
 	case store.RequestIssued:
-		resp.Outcome = &controlv1.CollectResponse_Issued{Issued: &controlv1.Issued{Chain: s.chainOf(r)}}
+		resp.Outcome = &controlv1.CollectResponse_Issued{Issued: &controlv1.Issued{
+			Chain: s.chainOf(r), SuggestedRenewal: s.suggestedRenewal(r),
+		}}
 	case store.RequestRefused:
 		resp.Outcome = &controlv1.CollectResponse_Refused{Refused: &controlv1.Refused{
 			Code: "REFUSED_BY_ADMINISTRATOR", Text: r.Refusal,

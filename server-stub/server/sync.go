@@ -57,7 +57,11 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 	}
 	m.markSent(resp.GetOrders())
 	busy = len(resp.GetReady())+len(resp.GetOrders()) > 0 || underWay(req)
-	resp.NextSync = durationpb.New(s.nextSync(id, now, busy))
+	next := s.nextSync(id, now, busy)
+	resp.NextSync = durationpb.New(next)
+	m.mu.Lock()
+	m.next = now.Add(next)
+	m.mu.Unlock()
 	return resp, nil
 }
 
@@ -98,14 +102,20 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	}
 	hash := sha256.Sum256(data)
 	m.mu.Lock()
-	same := m.hash == hash
+	same, asked := m.hash == hash, m.asked.After(m.last)
 	m.last = now
 	m.mu.Unlock()
+	if asked {
+		defer s.fleet.wake(id) // whoever asked waits there
+	}
 	if same {
 		return nil
 	}
 	err = s.store.Update(ctx, func(tx store.Tx) error {
 		if err := tx.Put(store.Statuses, []byte(id), encodeStatus(data, now)); err != nil {
+			return err
+		}
+		if err := endProved(tx, id, req); err != nil {
 			return err
 		}
 		return updateFacts(tx, id, req.GetFacts())

@@ -85,7 +85,15 @@ func (s *Server) Web() http.Handler {
 	chain := s.issuer.Chain()
 	mux.HandleFunc("GET "+PathCA, func(w http.ResponseWriter, _ *http.Request) { send(w, typeCert, chain[0]) })
 	mux.HandleFunc("GET "+PathRoot, func(w http.ResponseWriter, _ *http.Request) { send(w, typeCert, chain[len(chain)-1]) })
-	mux.HandleFunc("GET "+PathRootCRL, func(w http.ResponseWriter, _ *http.Request) { send(w, typeCRL, s.rootCRL) })
+	mux.HandleFunc("GET "+PathRootCRL, func(w http.ResponseWriter, _ *http.Request) {
+		der, err := s.rootCRL()
+		if err != nil {
+			s.log.Error("the root's revocation list cannot be read", "error", err)
+			http.Error(w, "The root's revocation list cannot be read at the moment.", http.StatusServiceUnavailable)
+			return
+		}
+		send(w, typeCRL, der)
+	})
 	return mux
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"smime-agent/agent/local"
+	"smime-agent/agent/service"
 	"smime-agent/agent/status"
 	"smime-agent/agent/text"
 	"smime-agent/platform"
@@ -192,6 +193,10 @@ func (a *app) complain(ctx context.Context, err error) error {
 func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string) {
 	if c, ok := errors.AsType[complaint](err); ok {
 		return c, ""
+	}
+	if e, ok := errors.AsType[*service.StartError](err); ok {
+		data := map[string]any{"Path": oneLine(e.Path), "Detail": oneLine(e.Err.Error())}
+		return complaint{key: "start." + string(e.Trouble), data: data, code: exitFailed}, ""
 	}
 	if ctx.Err() != nil {
 		return complaint{key: "interrupted", code: exitInterrupted}, ""

@@ -47,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 		},
 		prompter: f.person,
 		settings: func() config.Settings {
-			return config.Settings{PromptTimeout: time.Hour, ShowNotices: true}
+			return config.Settings{Address: "/settings"}
 		},
 	}
 	return f
@@ -142,7 +142,7 @@ func TestLending(t *testing.T) {
 	if err := run(t.Context(), f.env); err == nil || err.Error() != "the service went" {
 		t.Errorf("ended with %v", err)
 	}
-	if q := f.person.Questions(); len(q) != 1 || !strings.Contains(q[0].Text, "mei@corp.example") || q[0].Yes == "" || q[0].Timeout == 0 {
+	if q := f.person.Questions(); len(q) != 1 || !strings.Contains(q[0].Text, "mei@corp.example") || q[0].Yes == "" {
 		t.Errorf("asked %+v", q)
 	}
 	if n := f.person.Notices(); len(n) != 1 || n[0].Title == "" {

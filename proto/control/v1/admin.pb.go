@@ -419,7 +419,11 @@ type Device struct {
 	Conditions     []*ConditionReport     `protobuf:"bytes,8,rep,name=conditions,proto3" json:"conditions,omitempty"`
 	Credentials    uint32                 `protobuf:"varint,9,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// How many of them are proved to work.
-	Proved        uint32 `protobuf:"varint,10,opt,name=proved,proto3" json:"proved,omitempty"`
+	Proved uint32 `protobuf:"varint,10,opt,name=proved,proto3" json:"proved,omitempty"`
+	// Accounts of the users on it.
+	Accounts []string `protobuf:"bytes,11,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// When it is expected to call again; unknown after the server's restart.
+	NextContact   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=next_contact,json=nextContact,proto3" json:"next_contact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,10 +528,34 @@ func (x *Device) GetProved() uint32 {
 	return 0
 }
 
+func (x *Device) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Device) GetNextContact() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextContact
+	}
+	return nil
+}
+
 type ListDevicesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PageSize      uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PageSize  uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// "admitted", "pending" or "removed"; empty is any.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Part of the ID, the host name, an account or a mailbox; case does not matter.
+	Matches string `protobuf:"bytes,4,opt,name=matches,proto3" json:"matches,omitempty"`
+	// Code of a condition that holds, or "any" for any that is no mere information.
+	Condition string `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Only those without contact for at least this long.
+	SilentFor *durationpb.Duration `protobuf:"bytes,6,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
+	// Part of the agent's version or of the system's name.
+	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +600,41 @@ func (x *ListDevicesRequest) GetPageSize() uint32 {
 func (x *ListDevicesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetMatches() string {
+	if x != nil {
+		return x.Matches
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetSilentFor() *durationpb.Duration {
+	if x != nil {
+		return x.SilentFor
+	}
+	return nil
+}
+
+func (x *ListDevicesRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
 	}
 	return ""
 }
@@ -744,7 +807,9 @@ type DecideDeviceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// True admits, false removes.
-	Admit         bool `protobuf:"varint,2,opt,name=admit,proto3" json:"admit,omitempty"`
+	Admit bool `protobuf:"varint,2,opt,name=admit,proto3" json:"admit,omitempty"`
+	// With a removal: revoke the device's certificates too, for this RFC 5280 reason.
+	RevokeReason  string `protobuf:"bytes,3,opt,name=revoke_reason,json=revokeReason,proto3" json:"revoke_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -793,8 +858,19 @@ func (x *DecideDeviceRequest) GetAdmit() bool {
 	return false
 }
 
+func (x *DecideDeviceRequest) GetRevokeReason() string {
+	if x != nil {
+		return x.RevokeReason
+	}
+	return ""
+}
+
 type DecideDeviceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device's certificates that are in force, or were until they were revoked now.
+	Certificates []*LedgerEntry `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// Whether they were revoked now.
+	Revoked       bool `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -829,6 +905,136 @@ func (*DecideDeviceResponse) Descriptor() ([]byte, []int) {
 	return file_control_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
+func (x *DecideDeviceResponse) GetCertificates() []*LedgerEntry {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *DecideDeviceResponse) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+type AskDeviceRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// How long to wait for the report, at most 60 s.
+	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskDeviceRequest) Reset() {
+	*x = AskDeviceRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskDeviceRequest) ProtoMessage() {}
+
+func (x *AskDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskDeviceRequest.ProtoReflect.Descriptor instead.
+func (*AskDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AskDeviceRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *AskDeviceRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+type AskDeviceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device reported within the wait.
+	Reported bool `protobuf:"varint,1,opt,name=reported,proto3" json:"reported,omitempty"`
+	// When it is expected to call, if it did not; unknown after the server's restart.
+	Expected *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	// What is known now.
+	Device        *GetDeviceResponse `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskDeviceResponse) Reset() {
+	*x = AskDeviceResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskDeviceResponse) ProtoMessage() {}
+
+func (x *AskDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskDeviceResponse.ProtoReflect.Descriptor instead.
+func (*AskDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AskDeviceResponse) GetReported() bool {
+	if x != nil {
+		return x.Reported
+	}
+	return false
+}
+
+func (x *AskDeviceResponse) GetExpected() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *AskDeviceResponse) GetDevice() *GetDeviceResponse {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
 type RequestInfo struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Reference    string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
@@ -846,7 +1052,7 @@ type RequestInfo struct {
 
 func (x *RequestInfo) Reset() {
 	*x = RequestInfo{}
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1064,7 @@ func (x *RequestInfo) String() string {
 func (*RequestInfo) ProtoMessage() {}
 
 func (x *RequestInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1077,7 @@ func (x *RequestInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestInfo.ProtoReflect.Descriptor instead.
 func (*RequestInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestInfo) GetReference() string {
@@ -940,7 +1146,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1158,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1171,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRequestsRequest) GetAll() bool {
@@ -984,7 +1190,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1202,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1215,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*RequestInfo {
@@ -1031,7 +1237,7 @@ type DecideRequestRequest struct {
 
 func (x *DecideRequestRequest) Reset() {
 	*x = DecideRequestRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1249,7 @@ func (x *DecideRequestRequest) String() string {
 func (*DecideRequestRequest) ProtoMessage() {}
 
 func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1262,7 @@ func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequestRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DecideRequestRequest) GetReference() string {
@@ -1088,7 +1294,7 @@ type DecideRequestResponse struct {
 
 func (x *DecideRequestResponse) Reset() {
 	*x = DecideRequestResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1306,7 @@ func (x *DecideRequestResponse) String() string {
 func (*DecideRequestResponse) ProtoMessage() {}
 
 func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1319,7 @@ func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestResponse.ProtoReflect.Descriptor instead.
 func (*DecideRequestResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 // LedgerEntry is one certificate in the record that companies keep.
@@ -1142,14 +1348,22 @@ type LedgerEntry struct {
 	RevocationReason  string                 `protobuf:"bytes,19,opt,name=revocation_reason,json=revocationReason,proto3" json:"revocation_reason,omitempty"`
 	FingerprintSha256 string                 `protobuf:"bytes,20,opt,name=fingerprint_sha256,json=fingerprintSha256,proto3" json:"fingerprint_sha256,omitempty"`
 	// Only where the request asks for it.
-	Certificate   []byte `protobuf:"bytes,21,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate []byte `protobuf:"bytes,21,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// All mailboxes of the certificate; the first is the one above.
+	Mailboxes []string               `protobuf:"bytes,22,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Submitted *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	// Why there is this certificate, e.g. "renewal-due".
+	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The enrollment that it followed, and the serial number of the one that follows it.
+	Replaces      string `protobuf:"bytes,25,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	ReplacedBy    string `protobuf:"bytes,26,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1375,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1388,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LedgerEntry) GetSerial() string {
@@ -1324,18 +1538,59 @@ func (x *LedgerEntry) GetCertificate() []byte {
 	return nil
 }
 
+func (x *LedgerEntry) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetSubmitted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetReplaces() string {
+	if x != nil {
+		return x.Replaces
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetReplacedBy() string {
+	if x != nil {
+		return x.ReplacedBy
+	}
+	return ""
+}
+
 type ListLedgerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only what ends within this time.
 	ExpiringWithin  *durationpb.Duration `protobuf:"bytes,1,opt,name=expiring_within,json=expiringWithin,proto3" json:"expiring_within,omitempty"`
 	WithCertificate bool                 `protobuf:"varint,2,opt,name=with_certificate,json=withCertificate,proto3" json:"with_certificate,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Only these of "valid", "expired", "revoked", "replaced"; empty is all.
+	Statuses []string `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	// Part of a name, mailbox, host name or serial number; case does not matter.
+	Matches       string `protobuf:"bytes,4,opt,name=matches,proto3" json:"matches,omitempty"`
+	Department    string `protobuf:"bytes,5,opt,name=department,proto3" json:"department,omitempty"`
+	DeviceId      string `protobuf:"bytes,6,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListLedgerRequest) Reset() {
 	*x = ListLedgerRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1602,7 @@ func (x *ListLedgerRequest) String() string {
 func (*ListLedgerRequest) ProtoMessage() {}
 
 func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1615,7 @@ func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerRequest.ProtoReflect.Descriptor instead.
 func (*ListLedgerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLedgerRequest) GetExpiringWithin() *durationpb.Duration {
@@ -1377,6 +1632,34 @@ func (x *ListLedgerRequest) GetWithCertificate() bool {
 	return false
 }
 
+func (x *ListLedgerRequest) GetStatuses() []string {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ListLedgerRequest) GetMatches() string {
+	if x != nil {
+		return x.Matches
+	}
+	return ""
+}
+
+func (x *ListLedgerRequest) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *ListLedgerRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
 type ListLedgerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*LedgerEntry         `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
@@ -1386,7 +1669,7 @@ type ListLedgerResponse struct {
 
 func (x *ListLedgerResponse) Reset() {
 	*x = ListLedgerResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1681,7 @@ func (x *ListLedgerResponse) String() string {
 func (*ListLedgerResponse) ProtoMessage() {}
 
 func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1694,7 @@ func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerResponse.ProtoReflect.Descriptor instead.
 func (*ListLedgerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
@@ -1419,6 +1702,593 @@ func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+type GetCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateRequest) Reset() {
+	*x = GetCertificateRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateRequest) ProtoMessage() {}
+
+func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
+func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+type GetCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the certificate itself.
+	Entry *LedgerEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// What happened to it and to those before and after it, oldest first.
+	History       []*HistoryLine `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateResponse) Reset() {
+	*x = GetCertificateResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateResponse) ProtoMessage() {}
+
+func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
+func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetCertificateResponse) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *GetCertificateResponse) GetHistory() []*HistoryLine {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// HistoryLine is one thing that happened to a certificate.
+type HistoryLine struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Serial string                 `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// "submitted", "issued", "replaced", "revoked", "expired", "proved", "proof-failed",
+	// "reminder-owner", "reminder-administrator", or the code of a device's event.
+	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	// One sentence or word on it; may be empty.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryLine) Reset() {
+	*x = HistoryLine{}
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryLine) ProtoMessage() {}
+
+func (x *HistoryLine) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryLine.ProtoReflect.Descriptor instead.
+func (*HistoryLine) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HistoryLine) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *HistoryLine) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type GetCoverageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A machine is silent after this time; 0 means 7 days.
+	SilentFor *durationpb.Duration `protobuf:"bytes,1,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
+	// A certificate ends soon within this time; 0 means 60 days.
+	EndingWithin *durationpb.Duration `protobuf:"bytes,2,opt,name=ending_within,json=endingWithin,proto3" json:"ending_within,omitempty"`
+	// Also those wishes that are fulfilled; else only the others.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageRequest) Reset() {
+	*x = GetCoverageRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageRequest) ProtoMessage() {}
+
+func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
+func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetCoverageRequest) GetSilentFor() *durationpb.Duration {
+	if x != nil {
+		return x.SilentFor
+	}
+	return nil
+}
+
+func (x *GetCoverageRequest) GetEndingWithin() *durationpb.Duration {
+	if x != nil {
+		return x.EndingWithin
+	}
+	return nil
+}
+
+func (x *GetCoverageRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type GetCoverageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Total *CoverageRow           `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// By department, in order of their names.
+	Departments []*CoverageRow `protobuf:"bytes,3,rep,name=departments,proto3" json:"departments,omitempty"`
+	// At most 200000.
+	Wishes []*CoverageWish `protobuf:"bytes,4,rep,name=wishes,proto3" json:"wishes,omitempty"`
+	// Admitted machines without contact, those silent longest first; at most 1000.
+	Silent      []*Device `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`
+	SilentCount uint32    `protobuf:"varint,6,opt,name=silent_count,json=silentCount,proto3" json:"silent_count,omitempty"`
+	Devices     uint32    `protobuf:"varint,7,opt,name=devices,proto3" json:"devices,omitempty"`
+	// How many certificates of wishes end in each of the next 13 weeks.
+	EndingByWeek  []uint32 `protobuf:"varint,8,rep,packed,name=ending_by_week,json=endingByWeek,proto3" json:"ending_by_week,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageResponse) Reset() {
+	*x = GetCoverageResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageResponse) ProtoMessage() {}
+
+func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
+func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetCoverageResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetTotal() *CoverageRow {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetDepartments() []*CoverageRow {
+	if x != nil {
+		return x.Departments
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetWishes() []*CoverageWish {
+	if x != nil {
+		return x.Wishes
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetSilent() []*Device {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetSilentCount() uint32 {
+	if x != nil {
+		return x.SilentCount
+	}
+	return 0
+}
+
+func (x *GetCoverageResponse) GetDevices() uint32 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *GetCoverageResponse) GetEndingByWeek() []uint32 {
+	if x != nil {
+		return x.EndingByWeek
+	}
+	return nil
+}
+
+// CoverageRow counts wishes: one certificate that one person is to have.
+type CoverageRow struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Department string                 `protobuf:"bytes,1,opt,name=department,proto3" json:"department,omitempty"`
+	People     uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	Wanted     uint32                 `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// There is a certificate in force, and a device proved that it works.
+	Proved uint32 `protobuf:"varint,4,opt,name=proved,proto3" json:"proved,omitempty"`
+	// There is one, without a good proof.
+	Unproved uint32 `protobuf:"varint,5,opt,name=unproved,proto3" json:"unproved,omitempty"`
+	// Something is under way.
+	Waiting uint32 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// The person declined, or the request was refused.
+	Refused uint32 `protobuf:"varint,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Nothing is there.
+	Missing uint32 `protobuf:"varint,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Of the proved and unproved: those that end soon.
+	Ending        uint32 `protobuf:"varint,9,opt,name=ending,proto3" json:"ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageRow) Reset() {
+	*x = CoverageRow{}
+	mi := &file_control_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageRow) ProtoMessage() {}
+
+func (x *CoverageRow) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageRow.ProtoReflect.Descriptor instead.
+func (*CoverageRow) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CoverageRow) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *CoverageRow) GetPeople() uint32 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetWanted() uint32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetProved() uint32 {
+	if x != nil {
+		return x.Proved
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetUnproved() uint32 {
+	if x != nil {
+		return x.Unproved
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetMissing() uint32 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetEnding() uint32 {
+	if x != nil {
+		return x.Ending
+	}
+	return 0
+}
+
+type CoverageWish struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Department string                 `protobuf:"bytes,1,opt,name=department,proto3" json:"department,omitempty"`
+	Account    string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Mailbox    string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	Profile    string                 `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	// "proved", "unproved", "waiting", "refused" or "missing".
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is no better: a problem's code, "declined", "no-device", or the state of
+	// the agent's lifecycle.
+	Cause         string                 `protobuf:"bytes,7,opt,name=cause,proto3" json:"cause,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,8,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Hostname      string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Ends          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ends,proto3" json:"ends,omitempty"`
+	ProvedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=proved_at,json=provedAt,proto3" json:"proved_at,omitempty"`
+	Serial        string                 `protobuf:"bytes,12,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageWish) Reset() {
+	*x = CoverageWish{}
+	mi := &file_control_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageWish) ProtoMessage() {}
+
+func (x *CoverageWish) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageWish.ProtoReflect.Descriptor instead.
+func (*CoverageWish) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CoverageWish) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *CoverageWish) GetProvedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProvedAt
+	}
+	return nil
+}
+
+func (x *CoverageWish) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
 }
 
 type RevokeRequest struct {
@@ -1432,7 +2302,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +2314,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +2327,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -1482,7 +2352,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +2364,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +2377,186 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+// Leaver is a certificate in force without a claim to it.
+type Leaver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Entry *LedgerEntry           `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// "mailbox-gone": no person has the mailbox; "other-person": somebody else has it.
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The mailbox that is meant.
+	Mailbox string `protobuf:"bytes,3,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The account that the certificate was issued to, where known.
+	Account       string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaver) Reset() {
+	*x = Leaver{}
+	mi := &file_control_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaver) ProtoMessage() {}
+
+func (x *Leaver) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
+func (*Leaver) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Leaver) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *Leaver) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Leaver) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *Leaver) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+type ListLeaversRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revoke them for this RFC 5280 reason, e.g. "affiliationChanged"; empty only lists.
+	RevokeReason string `protobuf:"bytes,1,opt,name=revoke_reason,json=revokeReason,proto3" json:"revoke_reason,omitempty"`
+	// With a reason: how many the caller has seen. Another number revokes nothing, so
+	// that a slip in the people file does not revoke a company.
+	Expected      uint32 `protobuf:"varint,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeaversRequest) Reset() {
+	*x = ListLeaversRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeaversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeaversRequest) ProtoMessage() {}
+
+func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
+func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListLeaversRequest) GetRevokeReason() string {
+	if x != nil {
+		return x.RevokeReason
+	}
+	return ""
+}
+
+func (x *ListLeaversRequest) GetExpected() uint32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+type ListLeaversResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leavers       []*Leaver              `protobuf:"bytes,1,rep,name=leavers,proto3" json:"leavers,omitempty"`
+	Revoked       bool                   `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeaversResponse) Reset() {
+	*x = ListLeaversResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeaversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeaversResponse) ProtoMessage() {}
+
+func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
+func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListLeaversResponse) GetLeavers() []*Leaver {
+	if x != nil {
+		return x.Leavers
+	}
+	return nil
+}
+
+func (x *ListLeaversResponse) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
 }
 
 type InstructRequest struct {
@@ -1520,7 +2569,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +2581,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +2594,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -1571,7 +2620,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +2632,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +2645,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -1617,7 +2666,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +2678,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +2691,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -1666,18 +2715,110 @@ func (x *ApplyPolicyRequest) GetDryRun() bool {
 	return false
 }
 
-type ApplyPolicyResponse struct {
+type UploadPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	People        uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
-	Changes       []string               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Part          *ApplyPolicyRequest    `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadPolicyRequest) Reset() {
+	*x = UploadPolicyRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadPolicyRequest) ProtoMessage() {}
+
+func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
+func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+type UploadPolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ApplyPolicyResponse   `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadPolicyResponse) Reset() {
+	*x = UploadPolicyResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadPolicyResponse) ProtoMessage() {}
+
+func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
+func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type ApplyPolicyResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	People   uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	Changes  []string               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	// What the change means: who gets, loses or keeps which certificate otherwise.
+	Effects []*PolicyEffect `protobuf:"bytes,4,rep,name=effects,proto3" json:"effects,omitempty"`
+	// More effects than the answer holds.
+	EffectsCut    bool `protobuf:"varint,5,opt,name=effects_cut,json=effectsCut,proto3" json:"effects_cut,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2830,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2843,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -1724,6 +2865,99 @@ func (x *ApplyPolicyResponse) GetChanges() []string {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *ApplyPolicyResponse) GetEffects() []*PolicyEffect {
+	if x != nil {
+		return x.Effects
+	}
+	return nil
+}
+
+func (x *ApplyPolicyResponse) GetEffectsCut() bool {
+	if x != nil {
+		return x.EffectsCut
+	}
+	return false
+}
+
+// PolicyEffect is one certificate that one person gets or loses.
+type PolicyEffect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "gains", "loses" or "changes".
+	Kind      string   `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Account   string   `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Mailboxes []string `protobuf:"bytes,3,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Profile   string   `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
+	// For "changes": what about it.
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyEffect) Reset() {
+	*x = PolicyEffect{}
+	mi := &file_control_v1_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyEffect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyEffect) ProtoMessage() {}
+
+func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
+func (*PolicyEffect) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PolicyEffect) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *PolicyEffect) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *PolicyEffect) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
 }
 
 var File_control_v1_admin_proto protoreflect.FileDescriptor
@@ -1754,7 +2988,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x11.control.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse\"\xb1\x03\n" +
+	"\x13RevokeTokenResponse\"\x8c\x04\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\x05facts\x18\x02 \x01(\v2\x17.control.v1.DeviceFactsR\x05facts\x12\x14\n" +
@@ -1768,11 +3002,19 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"conditions\x12 \n" +
 	"\vcredentials\x18\t \x01(\rR\vcredentials\x12\x16\n" +
 	"\x06proved\x18\n" +
-	" \x01(\rR\x06proved\"P\n" +
+	" \x01(\rR\x06proved\x12\x1a\n" +
+	"\baccounts\x18\v \x03(\tR\baccounts\x12=\n" +
+	"\fnext_contact\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vnextContact\"\xf2\x01\n" +
 	"\x12ListDevicesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"k\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\amatches\x18\x04 \x01(\tR\amatches\x12\x1c\n" +
+	"\tcondition\x18\x05 \x01(\tR\tcondition\x128\n" +
+	"\n" +
+	"silent_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tsilentFor\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\"k\n" +
 	"\x13ListDevicesResponse\x12,\n" +
 	"\adevices\x18\x01 \x03(\v2\x12.control.v1.DeviceR\adevices\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\"\n" +
@@ -1782,11 +3024,21 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x06device\x18\x01 \x01(\v2\x12.control.v1.DeviceR\x06device\x12.\n" +
 	"\x05users\x18\x02 \x03(\v2\x18.control.v1.UserPresenceR\x05users\x12>\n" +
 	"\vcredentials\x18\x03 \x03(\v2\x1c.control.v1.CredentialReportR\vcredentials\x12)\n" +
-	"\x06events\x18\x04 \x03(\v2\x11.control.v1.EventR\x06events\";\n" +
+	"\x06events\x18\x04 \x03(\v2\x11.control.v1.EventR\x06events\"`\n" +
 	"\x13DecideDeviceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05admit\x18\x02 \x01(\bR\x05admit\"\x16\n" +
-	"\x14DecideDeviceResponse\"\x89\x02\n" +
+	"\x05admit\x18\x02 \x01(\bR\x05admit\x12#\n" +
+	"\rrevoke_reason\x18\x03 \x01(\tR\frevokeReason\"m\n" +
+	"\x14DecideDeviceResponse\x12;\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\fcertificates\x12\x18\n" +
+	"\arevoked\x18\x02 \x01(\bR\arevoked\"^\n" +
+	"\x10AskDeviceRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12-\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x9e\x01\n" +
+	"\x11AskDeviceResponse\x12\x1a\n" +
+	"\breported\x18\x01 \x01(\bR\breported\x126\n" +
+	"\bexpected\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bexpected\x125\n" +
+	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\x89\x02\n" +
 	"\vRequestInfo\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12#\n" +
@@ -1804,7 +3056,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x18\n" +
 	"\aapprove\x18\x02 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x17\n" +
-	"\x15DecideRequestResponse\"\xd1\x05\n" +
+	"\x15DecideRequestResponse\"\xfe\x06\n" +
 	"\vLedgerEntry\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1833,16 +3085,91 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"revoked_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12+\n" +
 	"\x11revocation_reason\x18\x13 \x01(\tR\x10revocationReason\x12-\n" +
 	"\x12fingerprint_sha256\x18\x14 \x01(\tR\x11fingerprintSha256\x12 \n" +
-	"\vcertificate\x18\x15 \x01(\fR\vcertificate\"\x82\x01\n" +
+	"\vcertificate\x18\x15 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tmailboxes\x18\x16 \x03(\tR\tmailboxes\x128\n" +
+	"\tsubmitted\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\tsubmitted\x12\x16\n" +
+	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x1a\n" +
+	"\breplaces\x18\x19 \x01(\tR\breplaces\x12\x1f\n" +
+	"\vreplaced_by\x18\x1a \x01(\tR\n" +
+	"replacedBy\"\xf5\x01\n" +
 	"\x11ListLedgerRequest\x12B\n" +
 	"\x0fexpiring_within\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0eexpiringWithin\x12)\n" +
-	"\x10with_certificate\x18\x02 \x01(\bR\x0fwithCertificate\"G\n" +
+	"\x10with_certificate\x18\x02 \x01(\bR\x0fwithCertificate\x12\x1a\n" +
+	"\bstatuses\x18\x03 \x03(\tR\bstatuses\x12\x18\n" +
+	"\amatches\x18\x04 \x01(\tR\amatches\x12\x1e\n" +
+	"\n" +
+	"department\x18\x05 \x01(\tR\n" +
+	"department\x12\x1b\n" +
+	"\tdevice_id\x18\x06 \x01(\tR\bdeviceId\"G\n" +
 	"\x12ListLedgerResponse\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"?\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"/\n" +
+	"\x15GetCertificateRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\"z\n" +
+	"\x16GetCertificateResponse\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.control.v1.LedgerEntryR\x05entry\x121\n" +
+	"\ahistory\x18\x02 \x03(\v2\x17.control.v1.HistoryLineR\ahistory\"}\n" +
+	"\vHistoryLine\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xa0\x01\n" +
+	"\x12GetCoverageRequest\x128\n" +
+	"\n" +
+	"silent_for\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tsilentFor\x12>\n" +
+	"\rending_within\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fendingWithin\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"\xec\x02\n" +
+	"\x13GetCoverageResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12-\n" +
+	"\x05total\x18\x02 \x01(\v2\x17.control.v1.CoverageRowR\x05total\x129\n" +
+	"\vdepartments\x18\x03 \x03(\v2\x17.control.v1.CoverageRowR\vdepartments\x120\n" +
+	"\x06wishes\x18\x04 \x03(\v2\x18.control.v1.CoverageWishR\x06wishes\x12*\n" +
+	"\x06silent\x18\x05 \x03(\v2\x12.control.v1.DeviceR\x06silent\x12!\n" +
+	"\fsilent_count\x18\x06 \x01(\rR\vsilentCount\x12\x18\n" +
+	"\adevices\x18\a \x01(\rR\adevices\x12$\n" +
+	"\x0eending_by_week\x18\b \x03(\rR\fendingByWeek\"\xf7\x01\n" +
+	"\vCoverageRow\x12\x1e\n" +
+	"\n" +
+	"department\x18\x01 \x01(\tR\n" +
+	"department\x12\x16\n" +
+	"\x06people\x18\x02 \x01(\rR\x06people\x12\x16\n" +
+	"\x06wanted\x18\x03 \x01(\rR\x06wanted\x12\x16\n" +
+	"\x06proved\x18\x04 \x01(\rR\x06proved\x12\x1a\n" +
+	"\bunproved\x18\x05 \x01(\rR\bunproved\x12\x18\n" +
+	"\awaiting\x18\x06 \x01(\rR\awaiting\x12\x18\n" +
+	"\arefused\x18\a \x01(\rR\arefused\x12\x18\n" +
+	"\amissing\x18\b \x01(\rR\amissing\x12\x16\n" +
+	"\x06ending\x18\t \x01(\rR\x06ending\"\xf6\x02\n" +
+	"\fCoverageWish\x12\x1e\n" +
+	"\n" +
+	"department\x18\x01 \x01(\tR\n" +
+	"department\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x18\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x14\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\x12\x1b\n" +
+	"\tdevice_id\x18\b \x01(\tR\bdeviceId\x12\x1a\n" +
+	"\bhostname\x18\t \x01(\tR\bhostname\x12.\n" +
+	"\x04ends\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x127\n" +
+	"\tproved_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bprovedAt\x12\x16\n" +
+	"\x06serial\x18\f \x01(\tR\x06serial\"?\n" +
 	"\rRevokeRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
-	"\x0eRevokeResponse\"W\n" +
+	"\x0eRevokeResponse\"\x81\x01\n" +
+	"\x06Leaver\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.control.v1.LedgerEntryR\x05entry\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x18\n" +
+	"\amailbox\x18\x03 \x01(\tR\amailbox\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\"U\n" +
+	"\x12ListLeaversRequest\x12#\n" +
+	"\rrevoke_reason\x18\x01 \x01(\tR\frevokeReason\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\rR\bexpected\"]\n" +
+	"\x13ListLeaversResponse\x12,\n" +
+	"\aleavers\x18\x01 \x03(\v2\x12.control.v1.LeaverR\aleavers\x12\x18\n" +
+	"\arevoked\x18\x02 \x01(\bR\arevoked\"W\n" +
 	"\x0fInstructRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12'\n" +
 	"\x05order\x18\x02 \x01(\v2\x11.control.v1.OrderR\x05order\"-\n" +
@@ -1853,11 +3180,25 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"people_csv\x18\x01 \x01(\fR\tpeopleCsv\x12\x1f\n" +
 	"\vpolicy_yaml\x18\x02 \x01(\fR\n" +
 	"policyYaml\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"c\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"I\n" +
+	"\x13UploadPolicyRequest\x122\n" +
+	"\x04part\x18\x01 \x01(\v2\x1e.control.v1.ApplyPolicyRequestR\x04part\"O\n" +
+	"\x14UploadPolicyResponse\x127\n" +
+	"\x06result\x18\x01 \x01(\v2\x1f.control.v1.ApplyPolicyResponseR\x06result\"\xb8\x01\n" +
 	"\x13ApplyPolicyResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
 	"\x06people\x18\x02 \x01(\rR\x06people\x12\x18\n" +
-	"\achanges\x18\x03 \x03(\tR\achanges2\xb8\a\n" +
+	"\achanges\x18\x03 \x03(\tR\achanges\x122\n" +
+	"\aeffects\x18\x04 \x03(\v2\x18.control.v1.PolicyEffectR\aeffects\x12\x1f\n" +
+	"\veffects_cut\x18\x05 \x01(\bR\n" +
+	"effectsCut\"\x8c\x01\n" +
+	"\fPolicyEffect\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
+	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail2\xd0\n" +
+	"\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -1865,14 +3206,19 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\vRevokeToken\x12\x1e.control.v1.RevokeTokenRequest\x1a\x1f.control.v1.RevokeTokenResponse\x12N\n" +
 	"\vListDevices\x12\x1e.control.v1.ListDevicesRequest\x1a\x1f.control.v1.ListDevicesResponse\x12H\n" +
 	"\tGetDevice\x12\x1c.control.v1.GetDeviceRequest\x1a\x1d.control.v1.GetDeviceResponse\x12Q\n" +
-	"\fDecideDevice\x12\x1f.control.v1.DecideDeviceRequest\x1a .control.v1.DecideDeviceResponse\x12Q\n" +
+	"\fDecideDevice\x12\x1f.control.v1.DecideDeviceRequest\x1a .control.v1.DecideDeviceResponse\x12H\n" +
+	"\tAskDevice\x12\x1c.control.v1.AskDeviceRequest\x1a\x1d.control.v1.AskDeviceResponse\x12Q\n" +
 	"\fListRequests\x12\x1f.control.v1.ListRequestsRequest\x1a .control.v1.ListRequestsResponse\x12T\n" +
 	"\rDecideRequest\x12 .control.v1.DecideRequestRequest\x1a!.control.v1.DecideRequestResponse\x12M\n" +
 	"\n" +
-	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12?\n" +
-	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12E\n" +
+	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12W\n" +
+	"\x0eGetCertificate\x12!.control.v1.GetCertificateRequest\x1a\".control.v1.GetCertificateResponse\x12N\n" +
+	"\vGetCoverage\x12\x1e.control.v1.GetCoverageRequest\x1a\x1f.control.v1.GetCoverageResponse\x12?\n" +
+	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12N\n" +
+	"\vListLeavers\x12\x1e.control.v1.ListLeaversRequest\x1a\x1f.control.v1.ListLeaversResponse\x12E\n" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
-	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponse\x12S\n" +
+	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_admin_proto_rawDescOnce sync.Once
@@ -1886,100 +3232,149 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_control_v1_admin_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),    // 0: control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 1: control.v1.CreateTokenResponse
-	(*Token)(nil),                 // 2: control.v1.Token
-	(*ListTokensRequest)(nil),     // 3: control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 4: control.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 5: control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 6: control.v1.RevokeTokenResponse
-	(*Device)(nil),                // 7: control.v1.Device
-	(*ListDevicesRequest)(nil),    // 8: control.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),   // 9: control.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),      // 10: control.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),     // 11: control.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),   // 12: control.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),  // 13: control.v1.DecideDeviceResponse
-	(*RequestInfo)(nil),           // 14: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),   // 15: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),  // 16: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),  // 17: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil), // 18: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),           // 19: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),     // 20: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),    // 21: control.v1.ListLedgerResponse
-	(*RevokeRequest)(nil),         // 22: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 23: control.v1.RevokeResponse
-	(*InstructRequest)(nil),       // 24: control.v1.InstructRequest
-	(*InstructResponse)(nil),      // 25: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),    // 26: control.v1.ApplyPolicyRequest
-	(*ApplyPolicyResponse)(nil),   // 27: control.v1.ApplyPolicyResponse
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),           // 30: control.v1.DeviceFacts
-	(*ConditionReport)(nil),       // 31: control.v1.ConditionReport
-	(*UserPresence)(nil),          // 32: control.v1.UserPresence
-	(*CredentialReport)(nil),      // 33: control.v1.CredentialReport
-	(*Event)(nil),                 // 34: control.v1.Event
-	(*ProofReport)(nil),           // 35: control.v1.ProofReport
-	(*Order)(nil),                 // 36: control.v1.Order
+	(*CreateTokenRequest)(nil),     // 0: control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 1: control.v1.CreateTokenResponse
+	(*Token)(nil),                  // 2: control.v1.Token
+	(*ListTokensRequest)(nil),      // 3: control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 4: control.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 5: control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 6: control.v1.RevokeTokenResponse
+	(*Device)(nil),                 // 7: control.v1.Device
+	(*ListDevicesRequest)(nil),     // 8: control.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 9: control.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),       // 10: control.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),      // 11: control.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),    // 12: control.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),   // 13: control.v1.DecideDeviceResponse
+	(*AskDeviceRequest)(nil),       // 14: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),      // 15: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),            // 16: control.v1.RequestInfo
+	(*ListRequestsRequest)(nil),    // 17: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),   // 18: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),   // 19: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),  // 20: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),            // 21: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),      // 22: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),     // 23: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),  // 24: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil), // 25: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),            // 26: control.v1.HistoryLine
+	(*GetCoverageRequest)(nil),     // 27: control.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),    // 28: control.v1.GetCoverageResponse
+	(*CoverageRow)(nil),            // 29: control.v1.CoverageRow
+	(*CoverageWish)(nil),           // 30: control.v1.CoverageWish
+	(*RevokeRequest)(nil),          // 31: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),         // 32: control.v1.RevokeResponse
+	(*Leaver)(nil),                 // 33: control.v1.Leaver
+	(*ListLeaversRequest)(nil),     // 34: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),    // 35: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),        // 36: control.v1.InstructRequest
+	(*InstructResponse)(nil),       // 37: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),     // 38: control.v1.ApplyPolicyRequest
+	(*UploadPolicyRequest)(nil),    // 39: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),   // 40: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),    // 41: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),           // 42: control.v1.PolicyEffect
+	(*durationpb.Duration)(nil),    // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),            // 45: control.v1.DeviceFacts
+	(*ConditionReport)(nil),        // 46: control.v1.ConditionReport
+	(*UserPresence)(nil),           // 47: control.v1.UserPresence
+	(*CredentialReport)(nil),       // 48: control.v1.CredentialReport
+	(*Event)(nil),                  // 49: control.v1.Event
+	(*ProofReport)(nil),            // 50: control.v1.ProofReport
+	(*Order)(nil),                  // 51: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	28, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	43, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	29, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	29, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	44, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	44, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	30, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	29, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	29, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	29, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	31, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	7,  // 10: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
-	7,  // 11: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	32, // 12: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	33, // 13: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	34, // 14: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
-	29, // 15: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
-	14, // 16: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	29, // 17: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	29, // 18: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	35, // 19: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	29, // 20: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	28, // 21: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
-	19, // 22: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	36, // 23: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	0,  // 24: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 25: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 26: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 27: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 28: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 29: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	15, // 30: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	17, // 31: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	20, // 32: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	22, // 33: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	24, // 34: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	26, // 35: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	1,  // 36: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 37: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 38: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 39: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 40: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 41: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	16, // 42: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	18, // 43: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	21, // 44: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	23, // 45: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	25, // 46: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	27, // 47: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	36, // [36:48] is the sub-list for method output_type
-	24, // [24:36] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	45, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	44, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	44, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	44, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	46, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	44, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	43, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
+	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
+	47, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	48, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	49, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
+	43, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	44, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
+	44, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
+	44, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	44, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	50, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	44, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	43, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
+	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
+	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
+	44, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	43, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	43, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	44, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
+	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
+	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
+	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
+	44, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	44, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	51, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	38, // 45: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	41, // 46: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	42, // 47: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	0,  // 48: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 49: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 50: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 51: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 52: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 53: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 54: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	17, // 55: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	19, // 56: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	22, // 57: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	24, // 58: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	27, // 59: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
+	31, // 60: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	34, // 61: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	36, // 62: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	38, // 63: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	39, // 64: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	1,  // 65: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 66: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 67: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 68: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 69: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 70: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 71: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 72: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 73: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 74: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 75: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	28, // 76: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	32, // 77: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	35, // 78: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	37, // 79: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	41, // 80: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	40, // 81: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	65, // [65:82] is the sub-list for method output_type
+	48, // [48:65] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -1994,7 +3389,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

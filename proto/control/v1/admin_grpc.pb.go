@@ -19,18 +19,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateToken_FullMethodName   = "/control.v1.AdminService/CreateToken"
-	AdminService_ListTokens_FullMethodName    = "/control.v1.AdminService/ListTokens"
-	AdminService_RevokeToken_FullMethodName   = "/control.v1.AdminService/RevokeToken"
-	AdminService_ListDevices_FullMethodName   = "/control.v1.AdminService/ListDevices"
-	AdminService_GetDevice_FullMethodName     = "/control.v1.AdminService/GetDevice"
-	AdminService_DecideDevice_FullMethodName  = "/control.v1.AdminService/DecideDevice"
-	AdminService_ListRequests_FullMethodName  = "/control.v1.AdminService/ListRequests"
-	AdminService_DecideRequest_FullMethodName = "/control.v1.AdminService/DecideRequest"
-	AdminService_ListLedger_FullMethodName    = "/control.v1.AdminService/ListLedger"
-	AdminService_Revoke_FullMethodName        = "/control.v1.AdminService/Revoke"
-	AdminService_Instruct_FullMethodName      = "/control.v1.AdminService/Instruct"
-	AdminService_ApplyPolicy_FullMethodName   = "/control.v1.AdminService/ApplyPolicy"
+	AdminService_CreateToken_FullMethodName    = "/control.v1.AdminService/CreateToken"
+	AdminService_ListTokens_FullMethodName     = "/control.v1.AdminService/ListTokens"
+	AdminService_RevokeToken_FullMethodName    = "/control.v1.AdminService/RevokeToken"
+	AdminService_ListDevices_FullMethodName    = "/control.v1.AdminService/ListDevices"
+	AdminService_GetDevice_FullMethodName      = "/control.v1.AdminService/GetDevice"
+	AdminService_DecideDevice_FullMethodName   = "/control.v1.AdminService/DecideDevice"
+	AdminService_AskDevice_FullMethodName      = "/control.v1.AdminService/AskDevice"
+	AdminService_ListRequests_FullMethodName   = "/control.v1.AdminService/ListRequests"
+	AdminService_DecideRequest_FullMethodName  = "/control.v1.AdminService/DecideRequest"
+	AdminService_ListLedger_FullMethodName     = "/control.v1.AdminService/ListLedger"
+	AdminService_GetCertificate_FullMethodName = "/control.v1.AdminService/GetCertificate"
+	AdminService_GetCoverage_FullMethodName    = "/control.v1.AdminService/GetCoverage"
+	AdminService_Revoke_FullMethodName         = "/control.v1.AdminService/Revoke"
+	AdminService_ListLeavers_FullMethodName    = "/control.v1.AdminService/ListLeavers"
+	AdminService_Instruct_FullMethodName       = "/control.v1.AdminService/Instruct"
+	AdminService_ApplyPolicy_FullMethodName    = "/control.v1.AdminService/ApplyPolicy"
+	AdminService_UploadPolicy_FullMethodName   = "/control.v1.AdminService/UploadPolicy"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -46,17 +51,31 @@ type AdminServiceClient interface {
 	ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error)
 	GetDevice(ctx context.Context, in *GetDeviceRequest, opts ...grpc.CallOption) (*GetDeviceResponse, error)
 	// DecideDevice admits a device that waits, or takes one out.
+	// An admitted device may also be one that was removed before.
 	DecideDevice(ctx context.Context, in *DecideDeviceRequest, opts ...grpc.CallOption) (*DecideDeviceResponse, error)
+	// AskDevice wants a fresh report: a device that holds a call brings it at once,
+	// any other at its next poll.
+	AskDevice(ctx context.Context, in *AskDeviceRequest, opts ...grpc.CallOption) (*AskDeviceResponse, error)
 	ListRequests(ctx context.Context, in *ListRequestsRequest, opts ...grpc.CallOption) (*ListRequestsResponse, error)
 	// DecideRequest approves or refuses a submitted CSR that waits.
 	DecideRequest(ctx context.Context, in *DecideRequestRequest, opts ...grpc.CallOption) (*DecideRequestResponse, error)
 	// ListLedger gives the record of every certificate.
 	ListLedger(ctx context.Context, in *ListLedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListLedgerResponse], error)
+	// GetCertificate gives one certificate with its history.
+	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error)
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
+	// ListLeavers gives certificates in force whose mailbox policy gives their
+	// holder no longer, and revokes them if a reason is named.
+	ListLeavers(ctx context.Context, in *ListLeaversRequest, opts ...grpc.CallOption) (*ListLeaversResponse, error)
 	// Instruct queues an order for a device.
 	Instruct(ctx context.Context, in *InstructRequest, opts ...grpc.CallOption) (*InstructResponse, error)
 	// ApplyPolicy checks people and policy, and puts them in force unless dry_run.
 	ApplyPolicy(ctx context.Context, in *ApplyPolicyRequest, opts ...grpc.CallOption) (*ApplyPolicyResponse, error)
+	// UploadPolicy is ApplyPolicy for files of any size: the parts are put together
+	// in order, and the last part's dry_run holds.
+	UploadPolicy(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse], error)
 }
 
 type adminServiceClient struct {
@@ -127,6 +146,16 @@ func (c *adminServiceClient) DecideDevice(ctx context.Context, in *DecideDeviceR
 	return out, nil
 }
 
+func (c *adminServiceClient) AskDevice(ctx context.Context, in *AskDeviceRequest, opts ...grpc.CallOption) (*AskDeviceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskDeviceResponse)
+	err := c.cc.Invoke(ctx, AdminService_AskDevice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListRequests(ctx context.Context, in *ListRequestsRequest, opts ...grpc.CallOption) (*ListRequestsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRequestsResponse)
@@ -166,10 +195,40 @@ func (c *adminServiceClient) ListLedger(ctx context.Context, in *ListLedgerReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListLedgerClient = grpc.ServerStreamingClient[ListLedgerResponse]
 
+func (c *adminServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCertificateResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCoverageResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCoverage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeResponse)
 	err := c.cc.Invoke(ctx, AdminService_Revoke_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListLeavers(ctx context.Context, in *ListLeaversRequest, opts ...grpc.CallOption) (*ListLeaversResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLeaversResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListLeavers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +255,19 @@ func (c *adminServiceClient) ApplyPolicy(ctx context.Context, in *ApplyPolicyReq
 	return out, nil
 }
 
+func (c *adminServiceClient) UploadPolicy(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_UploadPolicy_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[UploadPolicyRequest, UploadPolicyResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_UploadPolicyClient = grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -209,17 +281,31 @@ type AdminServiceServer interface {
 	ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error)
 	GetDevice(context.Context, *GetDeviceRequest) (*GetDeviceResponse, error)
 	// DecideDevice admits a device that waits, or takes one out.
+	// An admitted device may also be one that was removed before.
 	DecideDevice(context.Context, *DecideDeviceRequest) (*DecideDeviceResponse, error)
+	// AskDevice wants a fresh report: a device that holds a call brings it at once,
+	// any other at its next poll.
+	AskDevice(context.Context, *AskDeviceRequest) (*AskDeviceResponse, error)
 	ListRequests(context.Context, *ListRequestsRequest) (*ListRequestsResponse, error)
 	// DecideRequest approves or refuses a submitted CSR that waits.
 	DecideRequest(context.Context, *DecideRequestRequest) (*DecideRequestResponse, error)
 	// ListLedger gives the record of every certificate.
 	ListLedger(*ListLedgerRequest, grpc.ServerStreamingServer[ListLedgerResponse]) error
+	// GetCertificate gives one certificate with its history.
+	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error)
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	// ListLeavers gives certificates in force whose mailbox policy gives their
+	// holder no longer, and revokes them if a reason is named.
+	ListLeavers(context.Context, *ListLeaversRequest) (*ListLeaversResponse, error)
 	// Instruct queues an order for a device.
 	Instruct(context.Context, *InstructRequest) (*InstructResponse, error)
 	// ApplyPolicy checks people and policy, and puts them in force unless dry_run.
 	ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error)
+	// UploadPolicy is ApplyPolicy for files of any size: the parts are put together
+	// in order, and the last part's dry_run holds.
+	UploadPolicy(grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -248,6 +334,9 @@ func (UnimplementedAdminServiceServer) GetDevice(context.Context, *GetDeviceRequ
 func (UnimplementedAdminServiceServer) DecideDevice(context.Context, *DecideDeviceRequest) (*DecideDeviceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DecideDevice not implemented")
 }
+func (UnimplementedAdminServiceServer) AskDevice(context.Context, *AskDeviceRequest) (*AskDeviceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AskDevice not implemented")
+}
 func (UnimplementedAdminServiceServer) ListRequests(context.Context, *ListRequestsRequest) (*ListRequestsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRequests not implemented")
 }
@@ -257,14 +346,26 @@ func (UnimplementedAdminServiceServer) DecideRequest(context.Context, *DecideReq
 func (UnimplementedAdminServiceServer) ListLedger(*ListLedgerRequest, grpc.ServerStreamingServer[ListLedgerResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListLedger not implemented")
 }
+func (UnimplementedAdminServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedAdminServiceServer) GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCoverage not implemented")
+}
 func (UnimplementedAdminServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedAdminServiceServer) ListLeavers(context.Context, *ListLeaversRequest) (*ListLeaversResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLeavers not implemented")
 }
 func (UnimplementedAdminServiceServer) Instruct(context.Context, *InstructRequest) (*InstructResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Instruct not implemented")
 }
 func (UnimplementedAdminServiceServer) ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyPolicy not implemented")
+}
+func (UnimplementedAdminServiceServer) UploadPolicy(grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]) error {
+	return status.Error(codes.Unimplemented, "method UploadPolicy not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -395,6 +496,24 @@ func _AdminService_DecideDevice_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_AskDevice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AskDeviceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AskDevice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AskDevice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AskDevice(ctx, req.(*AskDeviceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListRequests_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRequestsRequest)
 	if err := dec(in); err != nil {
@@ -442,6 +561,42 @@ func _AdminService_ListLedger_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListLedgerServer = grpc.ServerStreamingServer[ListLedgerResponse]
 
+func _AdminService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCertificate(ctx, req.(*GetCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetCoverage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCoverageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCoverage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCoverage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCoverage(ctx, req.(*GetCoverageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeRequest)
 	if err := dec(in); err != nil {
@@ -456,6 +611,24 @@ func _AdminService_Revoke_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).Revoke(ctx, req.(*RevokeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListLeavers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLeaversRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListLeavers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListLeavers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListLeavers(ctx, req.(*ListLeaversRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -496,6 +669,13 @@ func _AdminService_ApplyPolicy_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_UploadPolicy_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServiceServer).UploadPolicy(&grpc.GenericServerStream[UploadPolicyRequest, UploadPolicyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_UploadPolicyServer = grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -528,6 +708,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_DecideDevice_Handler,
 		},
 		{
+			MethodName: "AskDevice",
+			Handler:    _AdminService_AskDevice_Handler,
+		},
+		{
 			MethodName: "ListRequests",
 			Handler:    _AdminService_ListRequests_Handler,
 		},
@@ -536,8 +720,20 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_DecideRequest_Handler,
 		},
 		{
+			MethodName: "GetCertificate",
+			Handler:    _AdminService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "GetCoverage",
+			Handler:    _AdminService_GetCoverage_Handler,
+		},
+		{
 			MethodName: "Revoke",
 			Handler:    _AdminService_Revoke_Handler,
+		},
+		{
+			MethodName: "ListLeavers",
+			Handler:    _AdminService_ListLeavers_Handler,
 		},
 		{
 			MethodName: "Instruct",
@@ -553,6 +749,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "ListLedger",
 			Handler:       _AdminService_ListLedger_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "UploadPolicy",
+			Handler:       _AdminService_UploadPolicy_Handler,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "control/v1/admin.proto",

@@ -1569,11 +1569,13 @@ func (x *InventoryResult) GetFailures() []*Failure {
 }
 
 type StoreFound struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Protection    string                 `protobuf:"bytes,2,opt,name=protection,proto3" json:"protection,omitempty"`
-	Algorithms    []string               `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
-	Consumers     []string               `protobuf:"bytes,4,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Name       string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protection string                 `protobuf:"bytes,2,opt,name=protection,proto3" json:"protection,omitempty"`
+	Algorithms []string               `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	Consumers  []string               `protobuf:"bytes,4,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	// The system asks the person once for each mail program whether it may use a new key.
+	CostlyKeys    bool `protobuf:"varint,5,opt,name=costly_keys,json=costlyKeys,proto3" json:"costly_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1636,13 @@ func (x *StoreFound) GetConsumers() []string {
 		return x.Consumers
 	}
 	return nil
+}
+
+func (x *StoreFound) GetCostlyKeys() bool {
+	if x != nil {
+		return x.CostlyKeys
+	}
+	return false
 }
 
 type KeyFound struct {
@@ -2268,8 +2277,10 @@ type AskTask struct {
 	Reason            string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Note              string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	PostponementsLeft uint32 `protobuf:"varint,7,opt,name=postponements_left,json=postponementsLeft,proto3" json:"postponements_left,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Afterwards the system asks once for each mail program whether it may use the new key.
+	ProgramsAsk   bool `protobuf:"varint,8,opt,name=programs_ask,json=programsAsk,proto3" json:"programs_ask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AskTask) Reset() {
@@ -2351,6 +2362,13 @@ func (x *AskTask) GetPostponementsLeft() uint32 {
 	return 0
 }
 
+func (x *AskTask) GetProgramsAsk() bool {
+	if x != nil {
+		return x.ProgramsAsk
+	}
+	return false
+}
+
 type AskResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "approve", "later" or "decline".
@@ -2399,11 +2417,13 @@ func (x *AskResult) GetVerdict() string {
 type NotifyTask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable word of the notice, e.g. "enrolled" or "renewed".
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Organization  string `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
-	Contact       string `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
-	Mailbox       string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
-	EnrollmentId  string `protobuf:"bytes,5,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Code         string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Organization string `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	EnrollmentId string `protobuf:"bytes,5,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	// As in AskTask.
+	ProgramsAsk   bool `protobuf:"varint,6,opt,name=programs_ask,json=programsAsk,proto3" json:"programs_ask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2471,6 +2491,13 @@ func (x *NotifyTask) GetEnrollmentId() string {
 		return x.EnrollmentId
 	}
 	return ""
+}
+
+func (x *NotifyTask) GetProgramsAsk() bool {
+	if x != nil {
+		return x.ProgramsAsk
+	}
+	return false
 }
 
 var File_local_v1_local_proto protoreflect.FileDescriptor
@@ -2556,7 +2583,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0fInventoryResult\x12,\n" +
 	"\x06stores\x18\x01 \x03(\v2\x14.local.v1.StoreFoundR\x06stores\x12&\n" +
 	"\x04keys\x18\x02 \x03(\v2\x12.local.v1.KeyFoundR\x04keys\x12-\n" +
-	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures\"~\n" +
+	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures\"\x9f\x01\n" +
 	"\n" +
 	"StoreFound\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
@@ -2566,7 +2593,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\n" +
 	"algorithms\x18\x03 \x03(\tR\n" +
 	"algorithms\x12\x1c\n" +
-	"\tconsumers\x18\x04 \x03(\tR\tconsumers\"\xb0\x01\n" +
+	"\tconsumers\x18\x04 \x03(\tR\tconsumers\x12\x1f\n" +
+	"\vcostly_keys\x18\x05 \x01(\bR\n" +
+	"costlyKeys\"\xb0\x01\n" +
 	"\bKeyFound\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
@@ -2623,7 +2652,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\vDiscardTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12.\n" +
-	"\amodules\x18\x03 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\"\xe1\x01\n" +
+	"\amodules\x18\x03 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\"\x84\x02\n" +
 	"\aAskTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
@@ -2631,16 +2660,18 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04note\x18\x06 \x01(\tR\x04note\x12-\n" +
-	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\"%\n" +
+	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
+	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
 	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12#\n" +
-	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId2\xb6\x04\n" +
+	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\x12!\n" +
+	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xb6\x04\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +

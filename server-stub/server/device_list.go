@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/coverage"
+	"smime-agent/server-stub/store"
+)
+
+const (
+	maxPage = 500
+	// pageBytes ends a page early, well under what a gRPC client takes.
+	pageBytes = 2 << 20
+	// maxScan is how many devices one call looks through for a filter that few pass.
+	maxScan = 20_000
+)
+
+// ListDevices lists devices in the order in which they joined.
+func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
+	return a.Devices(req)
+}
+
+// Devices gives a page of the devices that pass the request's filters.
+func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
+	size := int(min(req.GetPageSize(), maxPage))
+	if size == 0 {
+		size = maxPage
+	}
+	resp := &controlv1.ListDevicesResponse{}
+	seen, bytes, now := 0, 0, s.now()
+	err := s.store.View(func(tx store.Tx) error {
+		return eachJSON(tx, store.Devices, []byte(req.GetPageToken()), func(key []byte, d store.Device) bool {
+			if len(resp.GetDevices()) == size || bytes > pageBytes || seen == maxScan {
+				resp.NextPageToken = string(key)
+				return false
+			}
+			seen++
+			if req.GetState() != "" && d.State != req.GetState() {
+				return true
+			}
+			device, report := s.deviceIn(tx, d)
+			if passes(req, device, report, now) {
+				resp.Devices = append(resp.Devices, device)
+				bytes += proto.Size(device)
+			}
+			return true
+		})
+	})
+	return resp, err
+}
+
+// passes says whether a device is one that the request wants; its state was looked at before.
+func passes(req *controlv1.ListDevicesRequest, d *controlv1.Device, report *controlv1.SyncRequest, now time.Time) bool {
+	if silent := req.GetSilentFor(); silent != nil && now.Sub(coverage.LastHeard(d)) < silent.AsDuration() {
+		return false
+	}
+	if code := req.GetCondition(); code != "" && !slices.ContainsFunc(d.GetConditions(), func(c *controlv1.ConditionReport) bool {
+		return c.GetCode() == code || code == anyCondition && c.GetSeverity() != "info"
+	}) {
+		return false
+	}
+	facts := d.GetFacts()
+	if v := req.GetVersion(); v != "" && !anyHas(v, facts.GetAgentVersion(), facts.GetOs()+" "+facts.GetOsVersion()) {
+		return false
+	}
+	if text := req.GetMatches(); text != "" {
+		texts := append([]string{d.GetId(), facts.GetHostname()}, d.GetAccounts()...)
+		for _, c := range report.GetCredentials() {
+			texts = append(texts, c.GetMailbox())
+		}
+		return anyHas(text, texts...)
+	}
+	return true
+}
+
+// anyCondition stands for every condition that is no mere information.
+const anyCondition = "any"
+
+func anyHas(part string, texts ...string) bool {
+	part = strings.ToLower(part)
+	return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(strings.ToLower(t), part) })
+}
+
+// deviceIn reads what there is to say of a device. It reads the transaction it
+// is given and never begins another: bbolt locks up where one goroutine nests
+// them. Nor does it load the device into the memory of the fleet, which stays
+// as small as the number of devices that call.
+func (s *Server) deviceIn(tx store.Tx, d store.Device) (*controlv1.Device, *controlv1.SyncRequest) {
+	report, last, err := decodeStatus(tx.Get(store.Statuses, []byte(d.ID)))
+	if err != nil {
+		report = &controlv1.SyncRequest{}
+	}
+	out := &controlv1.Device{
+		Id: d.ID, State: d.State, Joined: timestamppb.New(d.Joined), IdentityEnds: timestamppb.New(d.IdentityEnds),
+		Facts: &controlv1.DeviceFacts{
+			Hostname: d.Hostname, Os: d.OS, OsVersion: d.OSVersion, AgentVersion: d.AgentVersion, MachineIdHash: d.MachineID,
+		},
+		Conditions:  report.GetConditions(),
+		Credentials: uint32(len(report.GetCredentials())),
+	}
+	for _, user := range report.GetUsers() {
+		out.Accounts = append(out.Accounts, user.GetAccount())
+	}
+	for _, c := range report.GetCredentials() {
+		if c.GetProof().GetOk() {
+			out.Proved++
+		}
+	}
+	if m := s.fleet.peek(d.ID); m != nil {
+		m.mu.Lock()
+		last, out.PolicyRevision = m.last, m.revision
+		if !m.next.IsZero() {
+			out.NextContact = timestamppb.New(m.next)
+		}
+		m.mu.Unlock()
+	}
+	if !last.IsZero() {
+		out.LastContact = timestamppb.New(last)
+	}
+	return out, report
+}
