@@ -90,10 +90,9 @@ func startDesktop(ctx context.Context) (stop func(), err error) {
 }
 
 func (s scene) take(ctx context.Context, bin, path string) (err error) {
-	// The last scene's notices are still there.
-	if err := exec.CommandContext(ctx, "dunstctl", "close-all").Run(); err != nil {
-		return err
-	}
+	// The last scene's notices are still there. Before the first, the program that
+	// shows them may not be up yet; then there is nothing to close.
+	_ = exec.CommandContext(ctx, "dunstctl", "close-all").Run()
 	dir, err := os.MkdirTemp("", "smime-pictures-")
 	if err != nil {
 		return err
