@@ -131,3 +131,9 @@ e2e-packages: build ## Packages: same bytes again, and a booted machine from ins
 	@$(MAKE) packages
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
 		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts)$$' -v ./agent/e2e
+
+.PHONY: pictures
+pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root it installs what it needs)
+	.ci/install-e2e picture-tools.txt
+	localedef -i zh_CN -f UTF-8 zh_CN.UTF-8 && localedef -i en_US -f UTF-8 en_US.UTF-8
+	dbus-run-session -- xvfb-run -a -s '-screen 0 900x600x24' $(GO) run ./agent/e2e/pictures -bin $(BIN) -out docs/img
