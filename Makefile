@@ -67,6 +67,11 @@ fresh: generate ## Fail if generated files or go.mod are not what is committed
 e2e: e2e-install build ## Real stores, outside judges, kills (installs Debian packages as root)
 	SMIME_AGENT_REQUIRE=1 $(GO) test -count=1 -timeout 30m ./platform/... ./agent/e2e/... ./agent/smime/...
 
+.PHONY: e2e-wine
+e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (installs Debian packages as root)
+	.ci/install-e2e wine-packages.txt
+	.ci/e2e-wine $(WINE_STEPS)
+
 .PHONY: e2e-install
 e2e-install:
 	.ci/install-e2e

@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -70,7 +71,12 @@ func (zenity) Notify(context.Context, Notice) error {
 }
 
 func runZenity(ctx context.Context, args []string) (dialogEnd, error) {
-	end, err := runDialog(ctx, "zenity", args...)
+	end, err := runDialog(ctx, dialogEnv(os.Environ()), "zenity", args...)
+	if err == nil && end.code > 5 {
+		// The environment may name a locale that is not installed. Then the C library
+		// falls back to ASCII, and zenity refuses any other letter.
+		end, err = runDialog(ctx, append(dialogEnv(os.Environ()), "LC_ALL=C.UTF-8"), "zenity", args...)
+	}
 	if err != nil {
 		return end, err
 	}

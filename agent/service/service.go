@@ -33,6 +33,10 @@ type Options struct {
 	Version string
 	// Console also gets the log; nil for none.
 	Console io.Writer
+	// Managed says that the system's service manager started the program.
+	Managed bool
+
+	system platform.SystemLog
 }
 
 // Service is the running whole.
@@ -86,6 +90,9 @@ func Run(ctx context.Context, o Options) error {
 		return notStarted(settings.LogDir, err)
 	}
 	defer func() { _ = l.close() }() // nobody is left to be told
+	if o.Managed {
+		l.manage(o.system, settings.LogDir)
+	}
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
 		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
