@@ -44,14 +44,14 @@ func timedPrograms(b *testing.B) string {
 
 func (p *built) folder(b *testing.B, timed map[string]string) string {
 	b.Helper()
-	p.once.Do(func() { p.dir, p.err = build(timed) })
+	p.once.Do(func() { p.dir, p.err = compile(timed) })
 	if p.err != nil {
 		b.Skipf("SKIP: the programs cannot be built: %v", p.err)
 	}
 	return p.dir
 }
 
-func build(timed map[string]string) (string, error) {
+func compile(timed map[string]string) (string, error) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return "", err

@@ -21,9 +21,9 @@ import (
 	"smime-agent/agent/status"
 )
 
-// enrollments is how many one employee goes through for each kind of key: an odd
+// rounds is how many one employee goes through for each kind of key: an odd
 // number, so that the median is one of them.
-const enrollments = 15
+const rounds = 15
 
 // apart is the wait between two of them: longer than the service gathers changes
 // before it reports them, and than a key store's library rests.
@@ -47,7 +47,7 @@ func BenchmarkEnrollment(b *testing.B) {
 func benchEnrollment(b *testing.B, store, key string) {
 	ctx, cancel := context.WithTimeout(b.Context(), 4*time.Minute)
 	defer cancel()
-	c := benchCompany(b, timedPrograms(b), store, key, enrollments)
+	c := benchCompany(b, timedPrograms(b), store, key, rounds)
 	c.open(ctx)
 	if !c.has(ctx, store) {
 		b.Skipf("SKIP: this machine has no store %s", store)
@@ -69,7 +69,7 @@ func benchEnrollment(b *testing.B, store, key string) {
 
 func report(b *testing.B, all []timing) {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // one figure for a fixed number of enrollments says nothing
+	b.ReportMetric(0, "ns/op") // one figure for a fixed number of rounds says nothing
 	for unit, of := range map[string]func(timing) time.Duration{
 		"overhead-ms":    func(t timing) time.Duration { return t.total() - t.generation },
 		"generate-ms":    func(t timing) time.Duration { return t.generation },
@@ -192,7 +192,7 @@ func (c *company) open(ctx context.Context) {
 	c.must(err)
 }
 
-// has says that the enrollments have the store as their place.
+// has says that the rounds have the store as their place.
 func (c *company) has(ctx context.Context, store string) bool {
 	r, err := c.Report(ctx)
 	c.must(err)
