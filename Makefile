@@ -64,17 +64,18 @@ fresh: generate ## Fail if generated files or go.mod are not what is committed
 		git --no-pager diff --stat; echo 'Generated files are stale: run `make generate`, `go mod tidy`, and commit.' >&2; exit 1; fi
 
 .PHONY: e2e
-e2e: e2e-install build ## Real stores, outside judges, kills (installs Debian packages as root)
-	SMIME_AGENT_REQUIRE=1 $(GO) test -count=1 -timeout 30m ./platform/... ./agent/e2e/... ./agent/smime/...
+e2e: build ## Everything real: stores, judges, kills, dialogs, packages, Wine (installs Debian packages as root)
+	.ci/install-e2e e2e-packages.txt package-tools.txt wine-packages.txt
+	rm -f dist/*.deb dist/*.rpm
+	@$(MAKE) packages
+	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' SMIME_AGENT_ARTIFACTS='$(CURDIR)/dist/artifacts' \
+		$(GO) test -count=1 -timeout 40m ./platform/... ./agent/e2e/... ./agent/smime ./agent/helper ./agent/state
+	.ci/e2e-wine
 
 .PHONY: e2e-wine
 e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (installs Debian packages as root)
 	.ci/install-e2e wine-packages.txt
 	.ci/e2e-wine $(WINE_STEPS)
-
-.PHONY: e2e-install
-e2e-install:
-	.ci/install-e2e
 
 .PHONY: bench
 bench: ## Benchmarks: ratios within one run

@@ -88,7 +88,7 @@ func fields(path string) (map[string]uint64, error) {
 }
 
 // syncTime is the median of appending 4 kB and fdatasync in the world's folder.
-func (c *company) syncTime() time.Duration {
+func (c *workshop) syncTime() time.Duration {
 	c.b.Helper()
 	f, err := os.Create(filepath.Join(c.Dir, "fdatasync"))
 	c.must(err)
@@ -108,7 +108,7 @@ func (c *company) syncTime() time.Duration {
 // privateOperation is the median time of one private operation in the store: a
 // signature by a key of the employee's. An enrollment has three: the request's
 // signature, and a signature and a decryption as proof.
-func (c *company) privateOperation(ctx context.Context, name string) (time.Duration, bool) {
+func (c *workshop) privateOperation(ctx context.Context, name string) (time.Duration, bool) {
 	c.b.Helper()
 	stores, _ := platform.Stores(ctx, platform.StoreOptions{Home: c.Home(c.account)}) // those that cannot be opened are not asked for
 	i := slices.IndexFunc(stores, func(s platform.Store) bool { return s.Info().Name == name })

@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// programs that a benchmark measures are built as they ship; the helper of
+// programs that a benchmark measures are builtOnce as they ship; the helper of
 // [timedPrograms] notes one figure more.
-type built struct {
+type builtOnce struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
-var shipped, timed built
+var shipped, timed builtOnce
 
 // shippedPrograms gives the folder of the programs as they ship.
 func shippedPrograms(b *testing.B) string { return shipped.folder(b, nil) }
@@ -42,11 +42,11 @@ func timedPrograms(b *testing.B) string {
 	})
 }
 
-func (p *built) folder(b *testing.B, timed map[string]string) string {
+func (p *builtOnce) folder(b *testing.B, timed map[string]string) string {
 	b.Helper()
 	p.once.Do(func() { p.dir, p.err = compile(timed) })
 	if p.err != nil {
-		b.Skipf("SKIP: the programs cannot be built: %v", p.err)
+		b.Skipf("SKIP: the programs cannot be builtOnce: %v", p.err)
 	}
 	return p.dir
 }

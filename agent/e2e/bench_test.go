@@ -30,9 +30,9 @@ const rounds = 15
 const apart = 1500 * time.Millisecond
 
 // BenchmarkEnrollment measures the way from the employee's agreement to the
-// proved certificate, as the audit trail has it, with the built programs as
+// proved certificate, as the audit trail has it, with the builtOnce programs as
 // processes on the loopback and everything on the disk. overhead-ms is that
-// time without the generation of the key itself, which a helper built for this
+// time without the generation of the key itself, which a helper builtOnce for this
 // measurement times (see [timedPrograms]); the six parts are the steps. All
 // figures are medians. Each enrollment waits until the one before is over, and
 // b.N is not used.
@@ -47,7 +47,7 @@ func BenchmarkEnrollment(b *testing.B) {
 func benchEnrollment(b *testing.B, store, key string) {
 	ctx, cancel := context.WithTimeout(b.Context(), 4*time.Minute)
 	defer cancel()
-	c := benchCompany(b, timedPrograms(b), store, key, rounds)
+	c := newWorkshop(b, timedPrograms(b), store, key, rounds)
 	c.open(ctx)
 	if !c.has(ctx, store) {
 		b.Skipf("SKIP: this machine has no store %s", store)
@@ -119,15 +119,15 @@ var way = []enroll.EventCode{
 	enroll.EventConsent, enroll.EventKey, enroll.EventSubmitted, enroll.EventIssued, enroll.EventInstalled, enroll.EventProved,
 }
 
-// company is a world with one employee of several mailboxes.
-type company struct {
+// workshop is a world with one employee of several mailboxes.
+type workshop struct {
 	*e2e.World
 	b       *testing.B
 	account string
 	helper  *e2e.Process
 }
 
-func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company {
+func newWorkshop(b *testing.B, bin, store, key string, mailboxes int) *workshop {
 	b.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -138,7 +138,7 @@ func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company 
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &company{b: b, account: me.Username, World: &e2e.World{
+	c := &workshop{b: b, account: me.Username, World: &e2e.World{
 		Bin: bin, Dir: dir, Consent: "ask", Profile: "employee-dual", Stores: []string{store},
 	}}
 	for i := range mailboxes {
@@ -164,7 +164,7 @@ func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company 
 	return c
 }
 
-func (c *company) must(err error) {
+func (c *workshop) must(err error) {
 	c.b.Helper()
 	if err != nil {
 		c.b.Fatal(err)
@@ -172,7 +172,7 @@ func (c *company) must(err error) {
 }
 
 // open starts everything and waits until the employee is asked about all mailboxes.
-func (c *company) open(ctx context.Context) {
+func (c *workshop) open(ctx context.Context) {
 	c.b.Helper()
 	c.must(c.StartServer(ctx))
 	c.must(c.WriteSettings(ctx))
@@ -193,14 +193,14 @@ func (c *company) open(ctx context.Context) {
 }
 
 // has says that the rounds have the store as their place.
-func (c *company) has(ctx context.Context, store string) bool {
+func (c *workshop) has(ctx context.Context, store string) bool {
 	r, err := c.Report(ctx)
 	c.must(err)
 	return len(r.Credentials) > 0 && r.Credentials[0].Store == store
 }
 
 // enroll approves the i-th mailbox and waits for the proof.
-func (c *company) enroll(ctx context.Context, i int, mailbox string) timing {
+func (c *workshop) enroll(ctx context.Context, i int, mailbox string) timing {
 	c.b.Helper()
 	before := c.cpu()
 	_, err := c.Agent(ctx, "approve", mailbox)
@@ -227,7 +227,7 @@ func (c *company) enroll(ctx context.Context, i int, mailbox string) timing {
 }
 
 // events reads the times of a mailbox's way out of the audit trail.
-func (c *company) events(mailbox string) map[enroll.EventCode]time.Time {
+func (c *workshop) events(mailbox string) map[enroll.EventCode]time.Time {
 	c.b.Helper()
 	raw, err := os.ReadFile(filepath.Join(c.Dir, "agent", "log", "audit.log"))
 	c.must(err)
@@ -268,7 +268,7 @@ func generation(output string, i int) (took, cpu time.Duration, err error) {
 }
 
 // cpu is what service, helper and server used so far.
-func (c *company) cpu() [3]time.Duration {
+func (c *workshop) cpu() [3]time.Duration {
 	c.b.Helper()
 	var all [3]time.Duration
 	for i, p := range []*e2e.Process{c.Service(), c.helper, c.Server()} {
