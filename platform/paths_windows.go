@@ -20,11 +20,12 @@ func dataRoot() string {
 func systemPaths() Paths {
 	root := dataRoot()
 	return Paths{
-		Config:  filepath.Join(root, "config.yaml"),
-		Policy:  `HKLM\Software\Policies\smime-agent`,
-		State:   filepath.Join(root, "state"),
-		Logs:    filepath.Join(root, "logs"),
-		Address: pipePrefix + "smime-agent",
-		Service: "smime-agent",
+		Config:    filepath.Join(root, "config.yaml"),
+		Policy:    `HKLM\Software\Policies\smime-agent`,
+		Installed: `HKLM\Software\smime-agent`,
+		State:     filepath.Join(root, "state"),
+		Logs:      filepath.Join(root, "logs"),
+		Address:   pipePrefix + "smime-agent",
+		Service:   "smime-agent",
 	}
 }

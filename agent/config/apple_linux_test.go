@@ -28,7 +28,7 @@ type (
 	data  []byte
 )
 
-func plist(comment string, root dict) []byte {
+func propertyList(comment string, root dict) []byte {
 	var b strings.Builder
 	b.WriteString(xml.Header + `<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">` + "\n")
 	b.WriteString("<!-- " + comment + " -->\n<plist version=\"1.0\">\n")
@@ -86,7 +86,7 @@ func manifest() []byte {
 	for _, s := range managed() {
 		keys = append(keys, describe(s))
 	}
-	return plist(generated, dict{
+	return propertyList(generated, dict{
 		{"pfm_description", english.about}, {"pfm_domain", domain},
 		{"pfm_format_version", 1}, {"pfm_last_modified", date("2026-11-23T00:00:00Z")}, {"pfm_platforms", array{"macOS"}},
 		{"pfm_subkeys", keys}, {"pfm_targets", array{"system"}}, {"pfm_title", english.product}, {"pfm_unique", true}, {"pfm_version", 1},
@@ -110,6 +110,7 @@ func describe(s config.Setting) dict {
 		return append(d, entry{"pfm_type", "integer"}, entry{"pfm_default", whole(s.Default)})
 	case config.List:
 		return append(d, entry{"pfm_type", "array"}, entry{"pfm_subkeys", array{dict{{"pfm_type", "string"}}}})
+	case config.Text, config.Duration, config.Path, config.Hidden: // strings
 	}
 	d = append(d, entry{"pfm_type", "string"})
 	if len(s.Options) > 0 {
@@ -154,7 +155,7 @@ func profile() []byte {
 		}}})
 	whole := append(payload("Configuration", "profile", "S/MIME agent"), entry{"PayloadOrganization", "Example GmbH"},
 		entry{"PayloadScope", "System"}, entry{"PayloadRemovalDisallowed", true}, entry{"PayloadContent", array{settings, root, background}})
-	return plist(generated+". A sample: replace what says REPLACE, and the values of the settings", whole)
+	return propertyList(generated+". A sample: replace what says REPLACE, and the values of the settings", whole)
 }
 
 func payload(kind, name, title string) dict {

@@ -17,7 +17,7 @@ const plistHead = `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">`
 
-const managed = plistHead + `<dict>
+const managedXML = plistHead + `<dict>
 	<key>server</key><string>central.example:8443</string>
 	<key>server_pin</key><array><string>` + pinA + `</string><string>` + pinB + `</string></array>
 	<key>log_max_files</key><integer>7</integer>
@@ -36,7 +36,7 @@ func newManaged(t *testing.T, text string) *machine {
 
 // TestPropertyList reads managed preferences; they win over the file.
 func TestPropertyList(t *testing.T) {
-	m := newManaged(t, managed)
+	m := newManaged(t, managedXML)
 	m.file("server: other.example:1\nlog_level: debug\n")
 	s, problems := m.load()
 	noProblems(t, problems)
@@ -67,17 +67,17 @@ func TestPropertyListBinary(t *testing.T) {
 
 // TestPropertyListBroken: policy is not lifted by breaking it.
 func TestPropertyListBroken(t *testing.T) {
-	m := newManaged(t, managed)
+	m := newManaged(t, managedXML)
 	m.file("server: other.example:1\nserver_pin: " + pinA + "\n")
 	good, _ := m.load()
-	for name, text := range map[string]string{"no list": "server central", "a text": plistHead + "<string>x</string></plist>", "torn": managed[:len(managed)-30]} {
+	for name, text := range map[string]string{"no list": "server central", "a text": plistHead + "<string>x</string></plist>", "torn": managedXML[:len(managedXML)-30]} {
 		m.write("managed.plist", text, 0o644)
 		s, problems := config.Reload(good, m.Sources)
 		if s.Server != "central.example:8443" || len(problems) == 0 {
 			t.Errorf("%s: server %q, problems %v", name, s.Server, problems)
 		}
 	}
-	m.write("managed.plist", managed, 0o666)
+	m.write("managed.plist", managedXML, 0o666)
 	if s, problems := config.Reload(good, m.Sources); s.Server != "central.example:8443" || len(problems) == 0 {
 		t.Errorf("a file that others can write: server %q, problems %v", s.Server, problems)
 	}
