@@ -21,9 +21,9 @@ import (
 	"smime-agent/agent/status"
 )
 
-// enrollments is how many one employee goes through for each kind of key: an odd
+// samples is how many one employee goes through for each kind of key: an odd
 // number, so that the median is one of them.
-const enrollments = 15
+const samples = 15
 
 // apart is the wait between two of them: longer than the service gathers changes
 // before it reports them, and than a key store's library rests.
@@ -47,7 +47,7 @@ func BenchmarkEnrollment(b *testing.B) {
 func benchEnrollment(b *testing.B, store, key string) {
 	ctx, cancel := context.WithTimeout(b.Context(), 4*time.Minute)
 	defer cancel()
-	c := benchCompany(b, timedPrograms(b), store, key, enrollments)
+	c := measuredWorld(b, timedPrograms(b), store, key, samples)
 	c.open(ctx)
 	if !c.has(ctx, store) {
 		b.Skipf("SKIP: this machine has no store %s", store)
@@ -119,15 +119,15 @@ var way = []enroll.EventCode{
 	enroll.EventConsent, enroll.EventKey, enroll.EventSubmitted, enroll.EventIssued, enroll.EventInstalled, enroll.EventProved,
 }
 
-// company is a world with one employee of several mailboxes.
-type company struct {
+// measured is a world with one employee of several mailboxes.
+type measured struct {
 	*e2e.World
 	b       *testing.B
 	account string
 	helper  *e2e.Process
 }
 
-func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company {
+func measuredWorld(b *testing.B, bin, store, key string, mailboxes int) *measured {
 	b.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -138,8 +138,8 @@ func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company 
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &company{b: b, account: me.Username, World: &e2e.World{
-		Bin: bin, Dir: dir, Consent: "ask", Profile: "employee-dual", Stores: []string{store},
+	c := &measured{b: b, account: me.Username, World: &e2e.World{
+		Bin: bin, Dir: dir, Consent: "ask", Profile: "employee-dual", Stores: []string{store}, Keys: []string{key},
 	}}
 	for i := range mailboxes {
 		c.Employees = append(c.Employees, e2e.Employee{
@@ -156,15 +156,10 @@ func benchCompany(b *testing.B, bin, store, key string, mailboxes int) *company 
 		}
 	})
 	c.must(c.Founded(b.Context()))
-	policy := filepath.Join(dir, "central", "policy.yaml")
-	text, err := os.ReadFile(policy)
-	c.must(err)
-	narrowed := fmt.Sprintf("profiles:\n  employee-dual: {keys: [%s]}\nrules:", key)
-	c.must(os.WriteFile(policy, bytes.Replace(text, []byte("rules:"), []byte(narrowed), 1), 0o600))
 	return c
 }
 
-func (c *company) must(err error) {
+func (c *measured) must(err error) {
 	c.b.Helper()
 	if err != nil {
 		c.b.Fatal(err)
@@ -172,7 +167,7 @@ func (c *company) must(err error) {
 }
 
 // open starts everything and waits until the employee is asked about all mailboxes.
-func (c *company) open(ctx context.Context) {
+func (c *measured) open(ctx context.Context) {
 	c.b.Helper()
 	c.must(c.StartServer(ctx))
 	c.must(c.WriteSettings(ctx))
@@ -193,14 +188,14 @@ func (c *company) open(ctx context.Context) {
 }
 
 // has says that the enrollments have the store as their place.
-func (c *company) has(ctx context.Context, store string) bool {
+func (c *measured) has(ctx context.Context, store string) bool {
 	r, err := c.Report(ctx)
 	c.must(err)
 	return len(r.Credentials) > 0 && r.Credentials[0].Store == store
 }
 
 // enroll approves the i-th mailbox and waits for the proof.
-func (c *company) enroll(ctx context.Context, i int, mailbox string) timing {
+func (c *measured) enroll(ctx context.Context, i int, mailbox string) timing {
 	c.b.Helper()
 	before := c.cpu()
 	_, err := c.Agent(ctx, "approve", mailbox)
@@ -227,7 +222,7 @@ func (c *company) enroll(ctx context.Context, i int, mailbox string) timing {
 }
 
 // events reads the times of a mailbox's way out of the audit trail.
-func (c *company) events(mailbox string) map[enroll.EventCode]time.Time {
+func (c *measured) events(mailbox string) map[enroll.EventCode]time.Time {
 	c.b.Helper()
 	raw, err := os.ReadFile(filepath.Join(c.Dir, "agent", "log", "audit.log"))
 	c.must(err)
@@ -268,7 +263,7 @@ func generation(output string, i int) (took, cpu time.Duration, err error) {
 }
 
 // cpu is what service, helper and server used so far.
-func (c *company) cpu() [3]time.Duration {
+func (c *measured) cpu() [3]time.Duration {
 	c.b.Helper()
 	var all [3]time.Duration
 	for i, p := range []*e2e.Process{c.Service(), c.helper, c.Server()} {
