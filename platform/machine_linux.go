@@ -11,20 +11,10 @@ func thisMachine() Machine {
 	if name, err := os.Hostname(); err == nil {
 		m.Hostname = name
 	}
+	// The orders are those of os-release(5) and machine-id(5).
 	m.Version = prettyName(firstFile("/etc/os-release", "/usr/lib/os-release"))
 	m.ID = machineID(firstFile("/etc/machine-id", "/var/lib/dbus/machine-id"))
 	return m
-}
-
-// firstFile gives the first file that can be read, in the order of os-release(5)
-// and machine-id(5); empty if there is none.
-func firstFile(paths ...string) string {
-	for _, p := range paths {
-		if data, err := os.ReadFile(p); err == nil {
-			return string(data)
-		}
-	}
-	return ""
 }
 
 // prettyName reads os-release(5), whose lines are assignments of a shell.

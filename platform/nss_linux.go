@@ -21,6 +21,11 @@ func (d nssDatabase) exists() bool {
 	return err == nil
 }
 
+// files are the key database and that of certificates.
+func (d nssDatabase) files() []string {
+	return []string{filepath.Join(d.dir, "key4.db"), filepath.Join(d.dir, "cert9.db")}
+}
+
 // prepare makes the folder before the first key; NSS makes the files, with
 // mode 0600, but not the folder. Looking makes nothing.
 func (d nssDatabase) prepare(fresh bool) error {
@@ -51,7 +56,10 @@ const nssTokenLabel = "NSS Certificate DB"
 
 // systemSoftokens are the places of the distribution's own softoken.
 func systemSoftokens() []string {
-	return firstFiles("libsoftokn3.so", "/usr/lib/*-linux-gnu", "/usr/lib/*-linux-gnu/nss", "/usr/lib64", "/usr/lib")
+	const name = "libsoftokn3.so"
+	found := firstFiles(name, "/usr/lib/*-linux-gnu")
+	found = append(found, firstFiles("nss/"+name, "/usr/lib/*-linux-gnu")...)
+	return append(found, firstFiles(name, "/usr/lib64", "/usr/lib")...)
 }
 
 // thunderbird is one way in which Thunderbird is installed: where it keeps its
@@ -81,14 +89,22 @@ func thunderbirds(home string) []thunderbird {
 func (t thunderbird) softokens() []string { return firstFiles("libsoftokn3.so", t.libraries...) }
 
 // firstFiles lists the files of that name in the folders, which may be patterns.
+// The name is no part of the pattern, and patterns end with their wildcard:
+// behind one, a glob reads whole folders even for a plain name, and a library
+// folder has thousands of entries.
 func firstFiles(name string, folders ...string) []string {
 	var found []string
 	for _, f := range folders {
-		matches, err := filepath.Glob(filepath.Join(f, name))
+		matches, err := filepath.Glob(f)
 		if err != nil {
 			continue // a home folder that is no pattern has no such file either
 		}
-		found = append(found, matches...)
+		for _, folder := range matches {
+			path := filepath.Join(folder, name)
+			if _, err := os.Lstat(path); err == nil {
+				found = append(found, path)
+			}
+		}
 	}
 	return found
 }

@@ -1,13 +1,11 @@
 package platform
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,38 +14,35 @@ import (
 // (user_namespaces(7)); it is the account "nobody" too.
 const overflowUID = 65534
 
+// maxSocketPath is what fits into sockaddr_un with its closing zero (unix(7)).
+const maxSocketPath = 107
+
 func peerOf(c net.Conn) (Peer, error) {
 	cred, err := credentials(c)
 	if err != nil {
 		return Peer{}, err
 	}
-	uid := int(cred.Uid)
-	if uid == overflowUID || uid == systemOverflowUID() || cred.Uid == ^uint32(0) {
-		return Peer{}, fmt.Errorf("%w: the peer is uid %d, a user of another namespace", ErrDenied, uid)
+	if cred.uid == overflowUID || cred.uid == systemOverflowUID() || cred.uid == -1 {
+		return Peer{}, fmt.Errorf("%w: the peer is uid %d, a user of another namespace", ErrDenied, cred.uid)
 	}
-	return Peer{User: userID(uid), Account: accountOf(uid), Admin: uid == 0, PID: int(cred.Pid)}, nil
+	return Peer{User: userID(cred.uid), Account: accountOf(cred.uid), Admin: cred.uid == 0, PID: cred.pid}, nil
 }
 
 // credentials are the kernel's own word of who connected, or who listened
 // (SO_PEERCRED, unix(7)).
-func credentials(c net.Conn) (*unix.Ucred, error) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil, fmt.Errorf("%w: a %T has no peer that the kernel knows", ErrUnsupported, c)
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var cred *unix.Ucred
-	var asked error
-	err = raw.Control(func(fd uintptr) {
-		cred, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+func credentials(c net.Conn) (credential, error) {
+	cred := credential{uid: -1}
+	err := asked(c, func(fd int) error {
+		u, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err == nil && u.Uid != ^uint32(0) {
+			cred.uid = int(u.Uid)
+		}
+		if err == nil {
+			cred.pid = int(u.Pid)
+		}
+		return err
 	})
-	if err := errors.Join(err, asked); err != nil {
-		return nil, fmt.Errorf("%w: ask the kernel for the peer: %w", ErrDenied, err)
-	}
-	return cred, nil
+	return cred, err
 }
 
 // systemOverflowUID reads what this kernel was told to use; the usual value if

@@ -81,7 +81,6 @@ func TestListenRefuses(t *testing.T) {
 		"open folder":  {func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }, platform.ErrDenied},
 		"sticky":       {func(p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }, platform.ErrDenied},
 		"group writes": {func(p string) error { return os.Chmod(filepath.Dir(p), 0o775) }, platform.ErrDenied},
-		"no folder":    {func(p string) error { return os.Remove(filepath.Dir(p)) }, platform.ErrNotFound},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -358,5 +357,22 @@ func TestPeerOfAfterClose(t *testing.T) {
 	server.Close()
 	if p, err := platform.PeerOf(server); err == nil {
 		t.Errorf("a closed connection has the peer %+v", p)
+	}
+}
+
+// Where no service manager made the folder, Listen does, for all to enter.
+func TestListenMakesItsFolder(t *testing.T) {
+	path := socket(t)
+	if err := os.Remove(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := platform.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("folder is %v, %v", info.Mode(), err)
 	}
 }

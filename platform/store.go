@@ -45,6 +45,9 @@ type KeySpec struct {
 	// Sign and Decrypt say what it shall be able to do; for EC keys Decrypt
 	// means key agreement.
 	Sign, Decrypt bool
+	// Owner is whom the key is for, as people know it: a mailbox. Systems show it
+	// when a program wants to use the key. It may be empty.
+	Owner string
 }
 
 // Key is a private key that stays in its store. RSA keys are [crypto.Decrypter]
@@ -122,6 +125,10 @@ type StoreInfo struct {
 	Algorithms []KeyAlgorithm
 	// Consumers are the programs that find the certificate there, e.g. "Thunderbird".
 	Consumers []string
+	// CostlyKeys says that each new key costs the person something: the system
+	// asks once for each mail program whether it may use the key. Where policy does
+	// not say, a renewal then keeps the key.
+	CostlyKeys bool
 }
 
 // Store is one place of one user that keeps keys with their certificates.

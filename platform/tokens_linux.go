@@ -101,7 +101,7 @@ func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []str
 			Algorithms: allAlgorithms(),
 			Consumers:  consumers,
 		},
-		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel},
+		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel, Files: database.files()},
 		nss:   &database,
 		pin:   newPINKeeper(ask),
 	}}

@@ -1,34 +1,10 @@
 package platform
 
 import (
-	"os"
-	"os/user"
-	"strconv"
 	"strings"
 
 	"golang.org/x/text/language"
 )
-
-func currentUser() (User, error) {
-	// The effective uid: it is what the kernel tells the other end of a socket.
-	uid := os.Geteuid()
-	return User{
-		ID:      userID(uid),
-		Account: accountOf(uid),
-		Locale:  locale(os.Getenv),
-	}, nil
-}
-
-func userID(uid int) string { return "uid:" + strconv.Itoa(uid) }
-
-// accountOf is empty for a uid without an account, as in a small container.
-func accountOf(uid int) string {
-	u, err := user.LookupId(strconv.Itoa(uid))
-	if err != nil {
-		return ""
-	}
-	return u.Username
-}
 
 // locale finds the language for messages as gettext does (GNU gettext manual,
 // "Locale Environment Variables"): LC_ALL before LC_MESSAGES before LANG, and

@@ -72,10 +72,11 @@ func (a *app) next() error {
   3. Start:          server-stub serve --dir %[1]s
   4. Let machines in: server-stub token create --dir %[1]s --uses 10 --life 7d
 
-Agents need
-  server:  %[5]s
-  CA:      %[6]s
-  or its pin (SHA-256 of the SubjectPublicKeyInfo): %[7]s
+Agents need in their settings
+  server: %[5]s
+  server_ca: a copy of %[6]s
+  or, in its place,
+  server_pin: %[7]s
 `, a.dir, filepath.Join(a.dir, site.RootKey), filepath.Join(a.dir, site.PeopleFile), filepath.Join(a.dir, site.PolicyFile),
 		net.JoinHostPort(config.Hosts[0], port), filepath.Join(a.dir, site.TransportCert), pin)
 	return err

@@ -38,16 +38,14 @@ type Settings struct {
 	LogMaxSizeMB int
 	LogMaxFiles  int
 
-	// SyncFloor is the shortest time between two calls for policy, whatever the
-	// server wants; RetryCap the longest wait between two attempts.
+	// SyncFloor is the shortest time between two contacts in the long run, whatever
+	// the server wants; RetryCap the longest wait between two attempts.
 	SyncFloor, RetryCap time.Duration
 	// ProofInterval is the time between two proofs of one credential.
 	ProofInterval time.Duration
 	PromptTimeout time.Duration
 	// ShowNotices is false where people shall see questions only.
 	ShowNotices bool
-	// Language is a BCP 47 tag; empty means the language of the person's session.
-	Language string
 
 	effective []effective
 }
@@ -108,6 +106,9 @@ type Problem struct {
 	// Wrong is one sentence, Cure another.
 	Wrong string `json:"wrong"`
 	Cure  string `json:"cure"`
+	// Insecure says that the source was not used because another user may have
+	// written it.
+	Insecure bool `json:"insecure,omitempty"`
 }
 
 func (p Problem) String() string {

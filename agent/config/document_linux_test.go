@@ -14,9 +14,7 @@ var update = flag.Bool("update", false, "write the documentation instead of comp
 
 const documentPath = "../../docs/settings.md"
 
-// TestDocument holds docs/settings.md to the table. The file is made by
-//
-//	go test ./agent/config -run TestDocument -update
+// TestDocument holds docs/settings.md to the table; go generate makes it.
 func TestDocument(t *testing.T) {
 	want := document()
 	if *update {
@@ -29,13 +27,13 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the table says; run this test with -update", documentPath)
+		t.Errorf("%s is not what the table says; run make generate", documentPath)
 	}
 }
 
 const documentHead = `# Settings
 
-<!-- Generated from the table in agent/config; change it there, then: go test ./agent/config -run TestDocument -update -->
+<!-- Generated from the table in agent/config; change it there, then: make generate -->
 
 Settings come from three places. The first that sets a value wins:
 
@@ -50,7 +48,7 @@ What nobody sets has its default. A line is ` + "`name: value`" + `; an empty va
 - A duration is a number with a unit: ` + "`30s`, `15m`, `1h30m`, `7d`" + `.
 - ` + "`smime-agent policy`" + ` shows each effective value and where it comes from.
 
-The default places are those of Linux.
+The service looks at its sources once a minute. The default places are those of Linux.
 `
 
 // document writes the table for people.
@@ -58,9 +56,9 @@ func document() string {
 	var b strings.Builder
 	b.WriteString(documentHead)
 	section(&b, "In English", []string{"setting", "type", "default", "since", "change takes effect", "every user may see it", "meaning"},
-		[]string{"at the next start", "at once", "yes", "no"}, func(s config.Setting) string { return s.Help })
+		[]string{"at the next start", "within a minute", "yes", "no"}, func(s config.Setting) string { return s.Help })
 	section(&b, "中文", []string{"设置", "类型", "默认值", "起始版本", "更改生效", "所有用户可见", "含义"},
-		[]string{"下次启动时", "立即", "是", "否"}, func(s config.Setting) string { return s.HelpZH })
+		[]string{"下次启动时", "一分钟内", "是", "否"}, func(s config.Setting) string { return s.HelpZH })
 	return b.String()
 }
 

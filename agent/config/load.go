@@ -69,7 +69,7 @@ func (r *reader) settle(out *Settings, s Setting) effective {
 				return r.keep(out, s)
 			}
 			if f := s.put(out, e); f != nil {
-				r.problems = append(r.problems, Problem{s.Name, l.Origin, e.Where, f.wrong, f.cure})
+				r.problems = append(r.problems, Problem{Setting: s.Name, Source: l.Origin, Where: e.Where, Wrong: f.wrong, Cure: f.cure})
 				return r.keep(out, s)
 			}
 			return made(s, l.Origin, e)
@@ -118,8 +118,8 @@ func (r *reader) warnOfFlag(s Setting, winner Layer, lower []Layer) {
 	for _, l := range lower {
 		for _, e := range l.Entries {
 			if l.Origin == FromFlag && e.Name == s.Name {
-				r.problems = append(r.problems, Problem{s.Name, FromFlag, e.Where,
-					fmt.Sprintf("The flag has no effect, because policy sets it (%s).", winner.File), "Leave the flag out, or change the policy."})
+				r.problems = append(r.problems, Problem{Setting: s.Name, Source: FromFlag, Where: e.Where,
+					Wrong: fmt.Sprintf("The flag has no effect, because policy sets it (%s).", winner.File), Cure: "Leave the flag out, or change the policy."})
 			}
 		}
 	}

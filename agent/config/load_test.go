@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 	noProblems(t, problems)
 	p := platform.SystemPaths()
 	if s.Server != "" || s.StateDir != p.State || s.LogDir != p.Logs || s.Address != p.Address || s.LogLevel != slog.LevelInfo ||
-		s.LogMaxSizeMB != 10 || s.LogMaxFiles != 5 || s.SyncFloor != time.Minute || s.RetryCap != 30*time.Minute ||
+		s.LogMaxSizeMB != 10 || s.LogMaxFiles != 5 || s.SyncFloor != 10*time.Second || s.RetryCap != 30*time.Minute ||
 		s.ProofInterval != 24*time.Hour || s.PromptTimeout != time.Hour || !s.ShowNotices || s.Proxy.Mode != config.ProxySystem {
 		t.Errorf("%+v", s)
 	}
@@ -110,7 +110,6 @@ proof_interval: 7d
 organization: 示例公司
 prompt_timeout: 90s
 show_notices: false
-language: zh_CN
 `, 0o600)
 	s, problems := m.load()
 	noProblems(t, problems)
@@ -121,7 +120,7 @@ language: zh_CN
 	}
 	if s.StateDir != "/srv/state" || s.LogDir != "/srv/log" || s.Address != "/run/x/agent.sock" || s.LogLevel != slog.LevelDebug ||
 		s.LogMaxSizeMB != 20 || s.LogMaxFiles != 7 || s.SyncFloor != 2*time.Minute || s.RetryCap != 90*time.Minute ||
-		s.ProofInterval != 7*24*time.Hour || s.Organization != "示例公司" || s.PromptTimeout != 90*time.Second || s.ShowNotices || s.Language != "zh-CN" {
+		s.ProofInterval != 7*24*time.Hour || s.Organization != "示例公司" || s.PromptTimeout != 90*time.Second || s.ShowNotices {
 		t.Errorf("%+v", s)
 	}
 	for i, v := range s.Effective() {

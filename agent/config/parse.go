@@ -10,8 +10,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/language"
 )
 
 // fault is why a value cannot be used: one sentence, and one of cure.
@@ -179,23 +177,6 @@ func putLevel(s *Settings, e Entry) *fault {
 		return faultf("Write debug, info, warn or error.", "The value is %q.", value)
 	}
 	s.LogLevel = level
-	return nil
-}
-
-func putLanguage(s *Settings, e Entry) *fault {
-	value, f := single(e)
-	if f != nil {
-		return f
-	}
-	if value == "auto" {
-		s.Language = ""
-		return nil
-	}
-	tag, err := language.Parse(value)
-	if err != nil || tag == language.Und {
-		return faultf("Write auto or a tag such as en or zh-CN.", "The value %q is no language.", value)
-	}
-	s.Language = tag.String()
 	return nil
 }
 

@@ -37,10 +37,9 @@ type Config struct {
 	Address string
 	// Anchors (PEM) are the CAs one of which must have issued the server's certificate.
 	Anchors []byte
-	// Pins are "sha256/" and the base64 of the SHA-256 of a SubjectPublicKeyInfo
-	// (as in RFC 7469 §2.4) that must be in the server's chain. With Anchors
-	// both must hold.
-	Pins []string
+	// Pins are of public keys one of which must be in the server's chain. With
+	// Anchors both must hold.
+	Pins []Pin
 	// Token gives the join token, empty if there is none (any more). nil means none.
 	Token func() string
 	Proxy Proxy
@@ -137,7 +136,7 @@ func New(cfg Config) (*Client, error) {
 		troubles: map[source]Condition{}, early: map[string]outcome{},
 	}
 	if c.trust, err = newTrust(cfg.Anchors, cfg.Pins, host, c.trustedTime); err != nil {
-		return nil, unconfigured("The agent's anchors or pins for central management are missing or unreadable: without them it believes no server. Give it the CA's certificate or a pin sha256/….", err)
+		return nil, unconfigured(fmt.Sprintf("What to recognize central management by cannot be used: %v. It must be the CA's certificate as PEM, or a pin sha256/….", err), err)
 	}
 	proxy, err := cfg.Proxy.choose()
 	if err != nil {

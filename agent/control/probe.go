@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "smime-agent/proto/control/v1"
@@ -50,12 +52,16 @@ func (c *Client) Probe(ctx context.Context) []Step {
 		return append(steps, failedStep("call", err))
 	}
 	defer l.end()
-	return append(steps, c.probeCall(ctx, l))
+	return append(steps, c.probeCall(ctx, l, id != nil))
 }
 
 func failedStep(name string, err error) Step {
 	e, _ := errorOf(err)
-	return Step{Name: name, Detail: err.Error(), Cure: e.Hint}
+	detail := err.Error()
+	if s, ok := status.FromError(err); ok { // without gRPC's own words
+		detail = fmt.Sprintf("the server answered %s: %s", s.Code(), s.Message())
+	}
+	return Step{Name: name, Detail: detail, Cure: e.Hint}
 }
 
 func (c *Client) probeProxy(steps []Step) ([]Step, string, bool) {
@@ -106,7 +112,11 @@ func (c *Client) probeIdentity(ctx context.Context) (*identity, Step) {
 		return nil, failedStep("identity", err)
 	}
 	if why := c.unusable(r, broken); why != nil {
-		return nil, Step{Name: "identity", Detail: why.Error(), Cure: why.Hint}
+		s := Step{Name: "identity", Detail: why.Err.Error(), Cure: why.Hint}
+		if c.cfg.Token != nil && c.cfg.Token() != "" {
+			s.Detail, s.Cure = "not joined yet, but there is a join token", "The agent joins by itself; see the status for what kept it from that."
+		}
+		return nil, s
 	}
 	id := r.identity
 	s := Step{Name: "identity", OK: true, Detail: fmt.Sprintf("device %s, valid to %s", id.device, id.leaf.NotAfter.UTC().Format(time.RFC3339))}
@@ -118,14 +128,17 @@ func (c *Client) probeIdentity(ctx context.Context) (*identity, Step) {
 
 // probeCall makes the lightest call there is. That it is refused for want of an
 // identity still shows that the server is there.
-func (c *Client) probeCall(ctx context.Context, l *link) Step {
+func (c *Client) probeCall(ctx context.Context, l *link, joined bool) Step {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	_, err := l.stub.Await(ctx, &controlv1.AwaitRequest{MaxWait: durationpb.New(0)})
 	if alert := l.conn.refusal(); err != nil && alert != nil {
 		err = &dialError{stage: stageIdentity, hop: c.cfg.Address, err: alert}
 	}
-	if err != nil {
+	switch {
+	case !joined && status.Code(err) == codes.Unauthenticated:
+		return Step{Name: "call", OK: true, Detail: "central management answers, and wants this machine to join first"}
+	case err != nil:
 		return failedStep("call", err)
 	}
 	return Step{Name: "call", OK: true, Detail: "central management answers"}

@@ -104,7 +104,7 @@ var byStage = map[stage]remedy{
 	stageConnect:      {enroll.Transient, enroll.CodeControlUnreachable, true, false, "No connection to %s. Check the network, the firewall and the address."},
 	stageProxy:        {enroll.Transient, CodeProxyRefused, true, false, "The proxy %s does not let the agent through. Allow the way to central management there, and check user name and password of the agent's proxy setting."},
 	stageTLS:          {enroll.Transient, enroll.CodeControlUnreachable, true, false, "No TLS connection to %s. Check that it is central management's address and that nothing in between breaks TLS 1.3."},
-	stageTrust:        {enroll.Transient, CodeUntrusted, true, false, "The certificate of %s is not from the CA, or for the key, that this deployment pinned. Exempt central management from TLS inspection, or correct the agent's anchor or pin."},
+	stageTrust:        {enroll.Transient, CodeUntrusted, true, false, "The certificate of %s is not from the CA, or for the key, that the settings name. Exempt central management from TLS inspection, or correct the agent's anchor or pin."},
 	stageHTTP2:        {enroll.Transient, enroll.CodeControlUnreachable, true, false, "%s does not speak HTTP/2. Check the address, and exempt central management from proxies that take HTTP/2 away."},
 	stageIdentity:     {enroll.Transient, CodeIdentityRefused, true, true, "%s does not take this machine's certificate. Give this machine a new join token."},
 }
@@ -125,6 +125,9 @@ func errorOf(err error) (*enroll.Error, remedy) {
 		switch u, ok := errors.AsType[*untrustedError](err); {
 		case ok && u.outOfTime():
 			row.hint = fmt.Sprintf("The certificate of %s is not valid at this machine's time. Check the clock here, and the certificate there.", d.hop)
+		case ok && u.leaf != nil:
+			row.hint = fmt.Sprintf("%s shows a certificate issued by %q, which is not what the settings name. "+
+				"Exempt central management from TLS inspection, or correct the agent's anchor or pin.", d.hop, clean(u.leaf.Issuer.String(), 100))
 		case d.status != 0:
 			row.hint = fmt.Sprintf("The proxy %s answered %d. Allow the way to central management there, and check user name and password of the agent's proxy setting.", d.hop, d.status)
 		}

@@ -1,10 +1,10 @@
-// Package e2e runs the built programs as a company would: central management,
-// the service, the helpers of its users, each a process of its own, in a
-// folder of their own. The demo and the end-to-end tests stand on it.
+//go:build linux
+
 package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +30,13 @@ type World struct {
 	// Consent is "ask", "notify" or "silent"; Profile and Stores are as in policy.yaml.
 	Consent, Profile string
 	Stores           []string
+	// Keys narrow the profile to these kinds of key; nil leaves the profile's own.
+	Keys []string
+	// Rule are further lines of the policy's rule, such as "modules: [...]".
+	Rule []string
+	// Host is the loopback address of central management, 127.0.0.1 if empty. With
+	// one of its own, no other world takes its ports (Linux has all of 127/8).
+	Host string
 	// Settings are further lines of the agent's config.yaml.
 	Settings []string
 	// Output gets what the processes print; nil throws it away.
@@ -49,13 +56,14 @@ func (w *World) Founded(ctx context.Context) error {
 	if err := os.MkdirAll(w.Dir, 0o755); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	host := cmp.Or(w.Host, "127.0.0.1")
+	ports, err := freePorts(host, 2)
 	if err != nil {
 		return err
 	}
-	w.listen = "127.0.0.1:" + ports[0]
+	w.listen = host + ":" + ports[0]
 	if _, err := w.Central(ctx, "init", "--organization", "Example GmbH", "--country", "DE", "--organization-identifier",
-		"NTRDE-DER3306.HRB12345", "--host", "127.0.0.1", "--listen", w.listen, "--web", "127.0.0.1:"+ports[1]); err != nil {
+		"NTRDE-DER3306.HRB12345", "--host", host, "--listen", w.listen, "--web", host+":"+ports[1]); err != nil {
 		return err
 	}
 	if err := w.WritePolicy(w.Consent); err != nil {
@@ -66,9 +74,9 @@ func (w *World) Founded(ctx context.Context) error {
 
 // WritePolicy writes people and rules, with this consent mode.
 func (w *World) WritePolicy(consent string) error {
-	people := "account,mailbox,given_name,surname,display_name,department\n"
+	people := []string{"account,mailbox,given_name,surname,display_name,department"}
 	for _, e := range w.Employees {
-		people += fmt.Sprintf("%s,%s,%s,%s,%s %s,Sales\n", e.Account, e.Mailbox, e.Given, e.Surname, e.Given, e.Surname)
+		people = append(people, fmt.Sprintf("%s,%s,%s,%s,%s %s,Sales", e.Account, e.Mailbox, e.Given, e.Surname, e.Given, e.Surname))
 	}
 	stores := "[auto]"
 	if len(w.Stores) > 0 {
@@ -78,22 +86,35 @@ func (w *World) WritePolicy(consent string) error {
 contact: "helpdesk@example.com"
 approval: auto
 install_anchors: true
-rules:
+%srules:
   - departments: ["*"]
     profiles: [%s]
     consent: %s
     stores: %s
     renewal: {before: 60d, rotation: new-key}
-`, w.Profile, consent, stores)
+`, w.narrowed(), w.Profile, consent, stores)
+	if len(w.Rule) > 0 {
+		policy += "    " + strings.Join(w.Rule, "\n    ") + "\n"
+	}
 	return errors.Join(
-		os.WriteFile(w.path("central", "people.csv"), []byte(people), 0o600),
+		os.WriteFile(w.path("central", "people.csv"), []byte(strings.Join(people, "\n")+"\n"), 0o600),
 		os.WriteFile(w.path("central", "policy.yaml"), []byte(policy), 0o600))
+}
+
+func (w *World) narrowed() string {
+	if len(w.Keys) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("profiles:\n  %s: {keys: [%s]}\n", w.Profile, strings.Join(w.Keys, ", "))
 }
 
 // path is a place in the world's folder.
 func (w *World) path(parts ...string) string {
 	return filepath.Join(append([]string{w.Dir}, parts...)...)
 }
+
+// ServerAddress is central management's.
+func (w *World) ServerAddress() string { return w.listen }
 
 // Address is the service's local API.
 func (w *World) Address() string { return w.path("agent", "run", "agent.sock") }
@@ -124,12 +145,19 @@ func (w *World) WriteSettings(ctx context.Context) error {
 	if token == "" {
 		return fmt.Errorf("no token in %q", said)
 	}
+	return w.WriteSettingsFor(w.listen, w.path("central", "transport", "ca.crt"), token)
+}
+
+// WriteSettingsFor writes settings for another server than the world's own: its
+// address, a file with its transport CA, a join token.
+func (w *World) WriteSettingsFor(server, caFile, token string) error {
 	lines := append([]string{
-		"server: " + w.listen, "server_ca: " + w.path("central", "transport", "ca.crt"),
+		"server: " + server, "server_ca: " + caFile,
 		"join_token_file: " + w.path("agent", "token"), "state_dir: " + w.path("agent", "state"),
 		"log_dir: " + w.path("agent", "log"), "address: " + w.Address(), "proxy: none", "sync_floor: 1s",
 	}, w.Settings...)
 	return errors.Join(
+		os.MkdirAll(w.path("agent"), 0o755),
 		os.WriteFile(w.path("agent", "token"), []byte(token+"\n"), 0o600),
 		os.WriteFile(w.path("agent", "config.yaml"), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
@@ -137,7 +165,7 @@ func (w *World) WriteSettings(ctx context.Context) error {
 // tokenIn finds the token in what `token create` printed: the longest word.
 func tokenIn(said string) string {
 	longest := ""
-	for _, word := range strings.Fields(said) {
+	for word := range strings.FieldsSeq(said) {
 		if len(word) > len(longest) {
 			longest = word
 		}
@@ -170,6 +198,8 @@ type HelperOptions struct {
 	Account string
 	// UID and GID are used where they are not 0, which only root can do.
 	UID, GID uint32
+	// Address is where the helper finds the service; empty means where it is.
+	Address string
 	// Env are further variables, e.g. DISPLAY.
 	Env []string
 }
@@ -191,7 +221,7 @@ func (w *World) StartHelper(o HelperOptions) (*Process, error) {
 		if o.UID != 0 {
 			c.SysProcAttr.Credential = &syscall.Credential{Uid: o.UID, Gid: o.GID}
 		}
-	}, "smime-helper", "--address", w.Address())
+	}, "smime-helper", "--address", cmp.Or(o.Address, w.Address()))
 }
 
 // session is this process's environment without its desktop and its home.
@@ -251,11 +281,17 @@ func (w *World) Await(ctx context.Context, what string, want func(status.Report)
 	}
 }
 
-func (w *World) run(ctx context.Context, program string, args ...string) (string, error) {
+// Command is one of the programs with the world's environment, ready to be run.
+func (w *World) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, filepath.Join(w.Bin, program), args...)
+	c.Env = append(session(), "HOME="+w.Dir)
+	return c
+}
+
+func (w *World) run(ctx context.Context, program string, args ...string) (string, error) {
+	c := w.Command(ctx, program, args...)
 	var out, problems bytes.Buffer
 	c.Stdout, c.Stderr = &out, &problems
-	c.Env = append(session(), "HOME="+w.Dir)
 	if err := c.Run(); err != nil {
 		return out.String(), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(problems.String()))
 	}
@@ -294,10 +330,10 @@ func (w *World) Close() {
 	}
 }
 
-func freePorts(n int) ([]string, error) {
+func freePorts(host string, n int) ([]string, error) {
 	var ports []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			return nil, err
 		}

@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
-// stranger is a key that bears one of our names but has neither an enrollment
-// nor a certificate.
+// stranger is a key that bears one of our names but has no enrollment.
 type stranger struct {
 	user, store string
+	// certified: it has a certificate, but for nothing that policy gives. Perhaps
+	// policy did not know of this user yet, as on a machine whose record is gone.
+	certified bool
 	// cleared: central management was asked after the key was seen, and does not
 	// know it either. Only then may it go.
 	cleared bool
@@ -37,11 +39,12 @@ func (g *Engine) NeedsKnown() bool {
 }
 
 // judgeStrangers looks at keys of ours that no enrollment explains: those with a
-// certificate are taken in, those without wait for central's word.
+// certificate that policy gives are taken in; those with another one are so after
+// central was asked, and those without wait for central's word.
 func (g *Engine) judgeStrangers(name string, found Inventory) {
 	for id, s := range g.strangers {
 		if s.user == name && !s.busy && !slices.ContainsFunc(found.Keys, func(k KeyFound) bool {
-			return k.ID == id && k.Store == s.store && len(k.Chain) == 0
+			return k.ID == id && k.Store == s.store && len(k.Chain) > 0 == s.certified
 		}) {
 			delete(g.strangers, id)
 		}
@@ -67,6 +70,11 @@ func (g *Engine) judgeStrangers(name string, found Inventory) {
 			g.Log.Warn("certificate cannot be read", "user", name, "enrollment", k.ID, "store", k.Store, "error", err.Error())
 			continue
 		}
+		_, fits, _ := g.assignmentOf(name, k, leaf)
+		if s := g.strangers[k.ID]; !fits && (s == nil || !s.cleared) {
+			g.noteStranger(name, k)
+			continue
+		}
 		adoptable = append(adoptable, certified{k, leaf})
 	}
 	slices.SortFunc(adoptable, func(a, b certified) int { // newest first
@@ -89,9 +97,12 @@ func (g *Engine) noteStranger(name string, k KeyFound) {
 	if _, ok := g.strangers[k.ID]; ok {
 		return
 	}
-	g.strangers[k.ID] = &stranger{user: name, store: k.Store}
-	e := Enrollment{ID: k.ID, Store: k.Store, Created: k.Created, Assignment: Assignment{User: name}}
-	g.audit(EventOrphan, e, true)
+	s := &stranger{user: name, store: k.Store, certified: len(k.Chain) > 0}
+	g.strangers[k.ID] = s
+	if !s.certified {
+		e := Enrollment{ID: k.ID, Store: k.Store, Created: k.Created, Assignment: Assignment{User: name}}
+		g.audit(EventOrphan, e, true)
+	}
 	g.changed()
 }
 
@@ -116,6 +127,7 @@ func (g *Engine) adopt(name string, k KeyFound, leaf *x509.Certificate) {
 		g.Log.Error("adoption not recorded", "enrollment", e.ID, "user", name, "error", err.Error())
 		return
 	}
+	delete(g.strangers, e.ID)
 	g.audit(EventAdopted, e, true, "state", string(e.State))
 }
 
@@ -178,7 +190,7 @@ func (g *Engine) discardJobs(now time.Time) []job {
 	}
 	var list []job
 	for id, s := range g.strangers {
-		if !s.cleared || !s.tried.IsZero() && apart(now, s.tried) < day || g.explains(id) {
+		if s.certified || !s.cleared || !s.tried.IsZero() && apart(now, s.tried) < day || g.explains(id) {
 			continue
 		}
 		session, present := g.Sessions.Session(s.user)

@@ -108,8 +108,11 @@ func unanswered(err error) error {
 func (g *Engine) answered(e Enrollment, v Verdict) (change, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v != Approve && v != Decline && v != Later {
+	switch {
+	case v != Approve && v != Decline && v != Later:
 		return nil, fmt.Errorf("ask: verdict %q", v)
+	case v == Later && e.postponementsLeft() == 0: // a dialog without that answer was closed
+		return nil, unanswered(context.DeadlineExceeded)
 	}
 	for _, n := range g.order {
 		if n.e.ID == e.ID || !sameQuestion(n.e, e) || n.busy {
@@ -145,6 +148,7 @@ func (g *Engine) openPrompt(e Enrollment, cancel context.CancelFunc) Question {
 	return Question{
 		ID: e.ID, Organization: g.policy.Organization, Contact: g.policy.Contact, Mailbox: e.Mailbox(),
 		Reason: e.Reason, Note: e.Assignment.Note, PostponementsLeft: e.postponementsLeft(),
+		ProgramsAsk: g.programsAsk(e),
 	}
 }
 
@@ -158,12 +162,12 @@ func (g *Engine) closePrompt(id ID) (Consent, bool) {
 
 func declined() *Error {
 	return &Error{Kind: Waiting, Code: CodeConsentDeclined,
-		Hint: "You declined the certificate. \"smime-agent approve\" takes that back."}
+		Hint: "The certificate was declined. \"smime-agent approve\" takes that back."}
 }
 
 func postponed() *Error {
 	return &Error{Kind: Waiting, Code: CodeConsentPostponed,
-		Hint: "You put the question off. \"smime-agent approve\" answers it now."}
+		Hint: "The question was put off. \"smime-agent approve\" answers it now."}
 }
 
 func refusal(v Verdict) *Error {

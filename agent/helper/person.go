@@ -2,7 +2,6 @@ package helper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,23 +12,17 @@ import (
 // grace is what a dialog gets beyond its own timeout before it is taken down.
 const grace = 5 * time.Second
 
-// Ask shows one question at a time and waits for the answer. Nobody answering is
-// [enroll.Later]; nobody who could be asked is [enroll.CodeNobodyToAsk].
+// Ask shows one question at a time and waits for the answer until ctx ends: how
+// long that is, the service decides, and an end is no "later" of the person's.
+// Nobody who could be asked is [enroll.CodeNobodyToAsk].
 func (s *Session) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	release, err := s.turns.take(ctx, turnOfQuestion)
 	if err != nil {
 		return "", s.failure(aboutPerson, "", fmt.Errorf("wait to ask: %w", err))
 	}
 	defer release()
-	dialog := s.Words.Question(q)
-	dialog.Timeout = s.promptTimeout()
-	limited, cancel := context.WithTimeout(ctx, dialog.Timeout+grace)
-	defer cancel()
-	answer, err := s.Prompter.Ask(limited, dialog)
-	switch {
-	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		return enroll.Later, nil
-	case err != nil:
+	answer, err := s.Prompter.Ask(ctx, s.Words.Question(q))
+	if err != nil {
 		return "", s.failure(aboutPerson, "", fmt.Errorf("ask for consent: %w", err))
 	}
 	switch answer {

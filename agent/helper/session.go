@@ -39,7 +39,8 @@ type Session struct {
 	Words    Words
 	Now      func() time.Time
 	Log      *slog.Logger
-	// PromptTimeout closes a dialog that nobody answers; 0 is [DefaultPromptTimeout].
+	// PromptTimeout closes a dialog for a PIN that nobody answers; 0 is
+	// [DefaultPromptTimeout]. How long a question stays is the service's to say.
 	PromptTimeout time.Duration
 
 	turns turns
@@ -50,8 +51,8 @@ type Session struct {
 
 var _ enroll.Session = (*Session)(nil)
 
-// DefaultPromptTimeout is long enough for a cup of tea; afterwards the question
-// comes again another time.
+// DefaultPromptTimeout is long enough for a cup of tea; afterwards the store
+// counts as locked.
 const DefaultPromptTimeout = 15 * time.Minute
 
 func (s *Session) promptTimeout() time.Duration {

@@ -133,12 +133,12 @@ func TestPIN(t *testing.T) {
 func TestNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
 		start := time.Now()
-		v, err := w.session.Ask(t.Context(), enroll.Question{ID: id})
-		if err != nil || v != enroll.Later {
-			t.Errorf("%s, %v", v, err)
-		}
-		if waited := time.Since(start); waited < time.Minute || waited > 2*time.Minute {
+		_, err := w.session.Ask(ctx, enroll.Question{ID: id})
+		wantError(t, err, enroll.Waiting, enroll.CodeConsentPending)
+		if waited := time.Since(start); waited != time.Hour {
 			t.Errorf("waited %v", waited)
 		}
 	})
@@ -201,4 +201,32 @@ func TestWatch(t *testing.T) {
 			t.Error("watching went on after its end")
 		}
 	})
+}
+
+// TestTheNextAcceptedKindServes: what a store lists it may not make for this use.
+func TestTheNextAcceptedKindServes(t *testing.T) {
+	store := newStore("mem", platform.P256, platform.RSA2048)
+	store.cannotAgree = true
+	w := newWorld(t, store)
+	_, err := w.session.MakeRequest(t.Context(), wanted("p-256"))
+	wantError(t, err, enroll.Waiting, enroll.CodeStoreUnsuitable)
+	made, err := w.session.MakeRequest(t.Context(), wanted("p-256", "rsa-2048"))
+	if err != nil || made.Algorithm != "rsa-2048" || len(store.keys) != 1 {
+		t.Errorf("%+v, %v, %d keys", made, err, len(store.keys))
+	}
+	signing := wanted("p-256", "rsa-2048")
+	signing.ID, signing.Encrypt = id+"-signing", false
+	if made, err = w.session.MakeRequest(t.Context(), signing); err != nil || made.Algorithm != "p-256" {
+		t.Errorf("for signing alone: %+v, %v", made, err)
+	}
+	store.fail = func(op string) error {
+		if op == "create" {
+			return platform.ErrDenied
+		}
+		return nil
+	}
+	other := wanted("p-256", "rsa-2048")
+	other.ID = id + "-other"
+	_, err = w.session.MakeRequest(t.Context(), other)
+	wantError(t, err, enroll.Waiting, enroll.CodeStoreDenied)
 }

@@ -23,13 +23,14 @@ type conditions struct {
 }
 
 func (c *conditions) raise(code enroll.Code, detail string) {
+	now := c.now() // asked before locking: whoever tells the time has locks of his own
 	c.mu.Lock()
 	old, was := c.current[code]
 	if was && old.detail == detail {
 		c.mu.Unlock()
 		return
 	}
-	next := condition{code: code, detail: detail, since: c.now()}
+	next := condition{code: code, detail: detail, since: now}
 	if was {
 		next.since = old.since
 	}

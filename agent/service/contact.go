@@ -10,42 +10,63 @@ import (
 	"smime-agent/agent/control"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
+	"smime-agent/platform"
 )
 
 const (
-	// tick is how often wall-clock deadlines and settings are looked at: timers
-	// stand still while a machine sleeps.
-	tick = time.Minute
+	// tick is how often settings and wall-clock deadlines are looked at, beside
+	// each time that the machine woke or its clock was set.
+	tick = 5 * time.Minute
+	// engineSleep is how long the engine sleeps if nobody wakes it; keepTime does.
+	engineSleep = time.Hour
 	// firstRetry is the first bound of the waits after a failed contact.
 	firstRetry = 5 * time.Second
 	// settle is how long changes are gathered before they are reported.
 	settle = 500 * time.Millisecond
 	// hold is how long a call is held open while an answer is awaited.
 	hold = 55 * time.Second
+	// awaitFloor is the shortest time between two held calls.
+	awaitFloor = 2 * time.Second
 	// ordersKept is how many orders are remembered as done.
 	ordersKept = 64
 )
 
+// keepTime has everybody look at the wall clock now and then. It is the only
+// thing that wakes an idle service.
+func (s *Service) keepTime(ctx context.Context) {
+	for range platform.Ticks(ctx, tick) {
+		s.engine.Wake()
+		select {
+		case s.ticked <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wallClock leaves out the monotonic reading, which stands still while the
+// machine sleeps.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // keepContact asks central management when it is due, until ctx ends.
 func (s *Service) keepContact(ctx context.Context) error {
-	next := time.Now()
+	next := wallClock()
 	var awaited chan bool
 	for {
 		s.reloadSettings()
-		if now := time.Now(); !now.Before(next) {
+		if now := wallClock(); !now.Before(next) {
 			next = now.Add(s.contact(ctx))
 			if awaited == nil {
 				awaited = s.await(ctx)
 			}
 		}
-		timer := time.NewTimer(min(tick, max(time.Until(next), 0)))
+		timer := time.NewTimer(max(next.Sub(wallClock()), 0))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case sync := <-awaited:
 			if awaited = nil; sync {
-				next = time.Now()
+				next = wallClock()
 			} else {
 				awaited = s.await(ctx)
 			}
@@ -53,10 +74,11 @@ func (s *Service) keepContact(ctx context.Context) error {
 			if soon := s.soonest(); soon.Before(next) {
 				next = soon
 			}
+		case <-s.ticked:
 		case <-timer.C:
 		}
 		timer.Stop()
-		next = notLaterThan(next, time.Now().Add(longestWait))
+		next = notLaterThan(next, wallClock().Add(longestWait))
 	}
 }
 
@@ -81,7 +103,7 @@ func (s *Service) soonest() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failures > 0 {
-		return time.Now().Add(longestWait)
+		return wallClock().Add(longestWait)
 	}
 	// A burst is allowed, so that a first enrollment does not wait at each turn;
 	// in the long run the floor holds.
@@ -89,7 +111,7 @@ func (s *Service) soonest() time.Time {
 	if lacking := 1 - s.pace.Tokens(); lacking > 0 {
 		wait = max(wait, time.Duration(lacking*float64(s.settings.SyncFloor)))
 	}
-	return time.Now().Add(wait)
+	return wallClock().Add(wait)
 }
 
 // reportSoon has central management told of a change, if it is one that it is told of.
@@ -110,31 +132,46 @@ func (s *Service) pokeContact() {
 	}
 }
 
-// contact joins if need be, renews the identity if it is due, reports and takes
-// what central management says. It gives the wait until the next contact.
+// contact asks central management and gives the wait until the next time.
 func (s *Service) contact(ctx context.Context) time.Duration {
-	s.contacting.Lock()
-	defer s.contacting.Unlock()
 	s.pace.Allow() // counts; when it is due is decided before
-	wait, err := s.exchange(ctx)
-	s.showContact(err)
+	wait, err := s.contactNow(ctx)
 	if err == nil {
-		s.mu.Lock()
-		s.failures, s.contacted, s.starting = 0, time.Now(), false
-		s.mu.Unlock()
-		s.engine.Reachable()
 		return max(wait, s.current().SyncFloor)
 	}
 	if ctx.Err() != nil {
 		return 0
 	}
 	s.mu.Lock()
-	s.failures++
-	s.starting = false
 	n := s.failures
 	s.mu.Unlock()
 	s.log.Warn("central management not reached", "failures", n, "error", err)
 	return s.retryIn(n, enroll.AsError(err).RetryAfter)
+}
+
+// contactNow joins if need be, renews the identity if it is due, reports what is
+// here, takes what is to be done, and remembers how that went. It gives central
+// management's wish for the next contact.
+func (s *Service) contactNow(ctx context.Context) (time.Duration, error) {
+	s.contacting.Lock()
+	defer s.contacting.Unlock()
+	wait, err := s.exchange(ctx)
+	if err != nil && ctx.Err() != nil {
+		return 0, err
+	}
+	s.showContact(err)
+	s.mu.Lock()
+	s.starting = false
+	if err != nil {
+		s.failures++
+	} else {
+		s.failures = 0
+	}
+	s.mu.Unlock()
+	if err == nil {
+		s.engine.Reachable()
+	}
+	return wait, err
 }
 
 // retryIn is exponential with full jitter in its upper half, so that a fleet
@@ -166,7 +203,7 @@ func (s *Service) exchange(ctx context.Context) (time.Duration, error) {
 }
 
 func (s *Service) joinFailed(err error) {
-	if e := enroll.AsError(err); e.Code == status.JoinRefused || e.Code == status.DeviceRefused {
+	if e := enroll.AsError(err); e.Code == control.CodeTokenRefused || e.Code == control.CodeDeviceRefused {
 		s.mu.Lock()
 		again := s.refusedFor == e.Hint
 		s.refusedFor = e.Hint
@@ -222,19 +259,13 @@ func (s *Service) sync(ctx context.Context, client *control.Client) (time.Durati
 	return out.NextSync, s.sendEvents(ctx, client)
 }
 
-// take puts an answer into effect: what it says is on record before it is done.
+// take puts an answer into effect, then on record: what was not recorded comes
+// again, and does no harm twice.
 func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt bool) error {
-	s.mu.Lock()
-	s.memory.Offset, s.memory.Contact = out.Offset, client.LastContact()
-	s.memory.Next = time.Now().Add(out.NextSync)
-	done := s.memory.Orders
-	memory := s.memory
-	s.mu.Unlock()
 	if out.Policy != nil {
 		if err := s.takePolicy(*out.Policy); err != nil {
 			return err
 		}
-		memory.Revision = out.Policy.Revision
 	}
 	if rebuilt {
 		if err := s.engine.Restore(known(out.Known)); err != nil {
@@ -242,20 +273,36 @@ func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt b
 		}
 		s.wrong.clear(status.RecordDamaged, status.RecordRebuilding)
 	}
-	for _, o := range out.Orders {
-		if !slices.Contains(done, o.ID) {
-			if err := s.obey(o); err != nil {
-				return err
-			}
-			done = append(done, o.ID)
-		}
+	done, err := s.obeyAll(out.Orders)
+	if err != nil {
+		return err
 	}
-	memory.Orders = done[max(0, len(done)-ordersKept):]
 	s.engine.Ready(out.Ready)
 	s.mu.Lock()
-	s.memory = memory
+	defer s.mu.Unlock()
+	s.memory.Offset, s.memory.Contact, s.memory.Next = out.Offset, client.LastContact(), time.Now().Add(out.NextSync)
+	s.memory.Orders = done
+	if out.Policy != nil {
+		s.memory.Revision = out.Policy.Revision
+	}
+	return s.record.SaveSync(s.memory)
+}
+
+// obeyAll does the orders that are not done yet, and gives the list of those that are.
+func (s *Service) obeyAll(orders []control.Order) ([]string, error) {
+	s.mu.Lock()
+	done := slices.Clone(s.memory.Orders)
 	s.mu.Unlock()
-	return s.record.SaveSync(memory)
+	for _, o := range orders {
+		if slices.Contains(done, o.ID) {
+			continue
+		}
+		if err := s.obey(o); err != nil {
+			return nil, err
+		}
+		done = append(done, o.ID)
+	}
+	return done[max(0, len(done)-ordersKept):], nil
 }
 
 func (s *Service) takePolicy(p enroll.Policy) error {
@@ -329,6 +376,9 @@ func (s *Service) await(ctx context.Context) chan bool {
 	}
 	done := make(chan bool, 1)
 	go func() {
+		// An answer that is there already must not make this a busy loop.
+		slow := time.NewTimer(awaitFloor)
+		defer slow.Stop()
 		got, err := client.Await(ctx, hold, revision, references)
 		if err != nil {
 			s.log.Info("held call ended", "error", err)
@@ -340,6 +390,10 @@ func (s *Service) await(ctx context.Context) chan bool {
 			return
 		}
 		s.engine.Ready(got.Ready)
+		select {
+		case <-ctx.Done():
+		case <-slow.C:
+		}
 		done <- got.Sync
 	}()
 	return done

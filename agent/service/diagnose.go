@@ -8,6 +8,7 @@ import (
 	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
+	"smime-agent/agent/text"
 )
 
 // Diagnose looks at the service, step by step.
@@ -18,7 +19,9 @@ func (s *Service) Diagnose(ctx context.Context) (status.Checks, error) {
 	client, err := s.controlClient()
 	if err != nil {
 		e := enroll.AsError(err)
-		checks.Checks = append(checks.Checks, status.Check{Name: "central-management", Detail: err.Error(), Cure: e.Hint})
+		checks.Checks = append(checks.Checks, status.Check{
+			Name: "central-management", Detail: e.Hint, Cure: text.For(text.English).Explain(string(e.Code), text.About{}).Cure,
+		})
 		return checks, nil
 	}
 	for _, step := range client.Probe(ctx) {
@@ -71,8 +74,11 @@ func (s *Service) checkSecrets(ctx context.Context) status.Check {
 
 func (s *Service) checkClock() status.Check {
 	s.mu.Lock()
-	offset := s.memory.Offset
+	offset, compared := s.memory.Offset, !s.memory.Contact.IsZero()
 	s.mu.Unlock()
+	if !compared {
+		return status.Check{Name: "clock", OK: true, Detail: "not yet compared with central management's"}
+	}
 	c := status.Check{Name: "clock", OK: offset.Abs() < 5*time.Minute,
 		Detail: fmt.Sprintf("central management's clock is %s ahead of ours", offset.Round(time.Second))}
 	if !c.OK {
@@ -95,8 +101,8 @@ func (s *Service) checkPolicy() status.Check {
 func (s *Service) checkHelpers() status.Check {
 	present := s.sessions.Present()
 	if len(present) == 0 {
-		return status.Check{Name: "helpers", Detail: "nobody's helper is attached",
-			Cure: "Somebody must be logged in. If somebody is, start smime-helper in his session and look at its log."}
+		// The service does not know who is logged in without a helper.
+		return status.Check{Name: "helpers", OK: true, Detail: "none attached: nobody is logged in, or smime-helper does not run in his session"}
 	}
 	return status.Check{Name: "helpers", OK: true, Detail: fmt.Sprintf("%d attached", len(present))}
 }
@@ -120,7 +126,7 @@ func (s *Service) Settings(context.Context) (status.Settings, error) {
 	}
 	for _, v := range s.settings.Effective() {
 		out.Settings = append(out.Settings, status.Setting{
-			Name: v.Name, Value: v.Value, Source: origin(v), Problem: problems[v.Name],
+			Name: v.Name, Value: v.Value, Source: origin(v), Problem: problems[v.Name], Private: !v.Visible,
 		})
 	}
 	return out, nil

@@ -33,6 +33,10 @@ type Options struct {
 	Version string
 	// Console also gets the log; nil for none.
 	Console io.Writer
+	// Managed says that the system's service manager started the program.
+	Managed bool
+
+	system platform.SystemLog
 }
 
 // Service is the running whole.
@@ -49,8 +53,10 @@ type Service struct {
 	machine  platform.Machine
 	started  time.Time
 
-	// poke wakes the contact loop; watchers wakes who follows the status.
+	// poke and ticked wake the contact loop: something is to be reported, the
+	// wall clock is to be looked at. watchers wakes who follows the status.
 	poke     chan struct{}
+	ticked   chan struct{}
 	watchers broadcast
 	// pace counts contacts against the floor between them.
 	pace *rate.Limiter
@@ -61,35 +67,42 @@ type Service struct {
 	settings config.Settings
 	problems []config.Problem
 	print    config.Fingerprint // of the settings' sources
+	files    string             // stamps of the files that they name
 	client   *control.Client
 	joined   control.Joined
 	memory   state.Sync // what is remembered of the exchange
 	policy   *enroll.Policy
-	// failures counts contacts that failed in a row; contacted is the last that did not.
+	// failures counts contacts that failed in a row.
 	failures   int
-	contacted  time.Time
 	starting   bool
 	reported   [sha256.Size]byte // digest of what central management was told
 	refusedFor string            // why joining was refused last
+	hindrance  enroll.Code       // what kept us from central management last
+	noToken    string            // why there is no join token
 }
 
 // Run builds the service and runs it until ctx ends. A setting that is wrong
 // does not stop it: it becomes a condition. What does stop it is a folder that
-// is not ours, a record that another agent holds, an address that is taken.
+// is not ours, a record that another agent holds, an address that is taken: a
+// *[StartError].
 func Run(ctx context.Context, o Options) error {
 	settings, problems := config.Load(o.Sources)
 	l, err := openLogs(settings.LogDir, settings.LogMaxSizeMB, settings.LogMaxFiles, settings.LogLevel, o.Console)
 	if err != nil {
-		return fmt.Errorf("open logs: %w", err)
+		return notStarted(settings.LogDir, err)
 	}
-	defer l.close()
+	defer func() { _ = l.close() }() // nobody is left to be told
+	if o.Managed {
+		l.manage(o.system, settings.LogDir)
+	}
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
-		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
-		print: o.Sources.Fingerprint(), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
+		poke: make(chan struct{}, 1), ticked: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
+		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
 	if err := s.open(); err != nil {
+		s.log.Error("service not started", "error", err) // nobody may see what the command says of it
 		return err
 	}
 	defer s.close()
@@ -100,15 +113,15 @@ func Run(ctx context.Context, o Options) error {
 func (s *Service) open() error {
 	dir := s.settings.StateDir
 	if err := platform.PrivateDir(dir); err != nil {
-		return fmt.Errorf("open state folder: %w", err)
+		return notStarted(dir, err)
 	}
 	var err error
 	if s.secrets, err = platform.Secrets(dir); err != nil {
-		return fmt.Errorf("open secret store: %w", err)
+		return notStarted(dir, err)
 	}
 	record, opened, err := state.Open(filepath.Join(dir, "agent.db"), state.Options{Now: time.Now, OutboxLimit: outboxLimit})
 	if err != nil {
-		return fmt.Errorf("open record: %w", err)
+		return notStarted(filepath.Join(dir, "agent.db"), err)
 	}
 	s.record = record
 	s.audit = newAuditTrail(s)
@@ -123,10 +136,11 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: s.sessions, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Ledger: s.record, Sessions: lent{s}, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
+			Sleep: engineSleep,
 		},
 	}
 	if err := s.engine.Load(); err != nil {
@@ -136,6 +150,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		s.log.Error("record was damaged", "cause", opened.Cause, "set_aside", opened.SetAside,
 			"salvaged", opened.Salvaged, "missing", opened.Missing)
 		s.wrong.raise(status.RecordDamaged, "The damaged file was kept as "+opened.SetAside+".")
+		s.wrong.raise(status.RecordRebuilding, "")
 		s.event(eventRecordDamaged, outcomeFailure, "detail", opened.Cause)
 	}
 	if s.policy != nil {
@@ -162,14 +177,16 @@ func (s *Service) close() {
 func (s *Service) run(ctx context.Context) error {
 	listener, err := platform.Listen(s.settings.Address)
 	if err != nil {
-		return fmt.Errorf("open the local API: %w", err)
+		s.log.Error("service not started", "error", err)
+		return notStarted(s.settings.Address, err)
 	}
 	s.event(eventStarted, outcomeSuccess)
-	s.showProblems()
+	s.reportProblems()
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return quiet(s.engine.Run(ctx)) })
+	group.Go(func() error { s.keepTime(ctx); return nil })
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
@@ -178,6 +195,24 @@ func (s *Service) run(ctx context.Context) error {
 	s.log.Info("service stopped")
 	return err
 }
+
+// lent gives the engine the sessions that are lent. Where settings say so it
+// bothers nobody with notices.
+type lent struct{ s *Service }
+
+// Session is [enroll.Sessions]'.
+func (l lent) Session(user string) (enroll.Session, bool) {
+	session, ok := l.s.sessions.Session(user)
+	if !ok || l.s.current().ShowNotices {
+		return session, ok
+	}
+	return unnoticed{session}, true
+}
+
+type unnoticed struct{ enroll.Session }
+
+// Notify tells nobody.
+func (unnoticed) Notify(context.Context, enroll.Notice) error { return nil }
 
 // quiet takes the end of the context for what it is.
 func quiet(err error) error {
@@ -198,11 +233,21 @@ func (s *Service) now() time.Time {
 	return time.Now().Add(offset)
 }
 
+// gather is how long changes are let come together before they are looked at: the
+// steps of one enrollment follow each other in milliseconds, and each look builds
+// the whole report.
+const gather = 100 * time.Millisecond
+
 // followChanges tells watchers, and central management soon after.
 func (s *Service) followChanges(ctx context.Context) error {
 	for {
 		changed := s.engine.Changes()
 		s.watchers.tell()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gather):
+		}
 		s.reportSoon()
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,19 +30,20 @@ func (s *Service) current() config.Settings {
 // reloadSettings takes settings that have changed, without a restart. What is
 // wrong becomes a condition, and the last good value stays in force.
 func (s *Service) reloadSettings() {
-	print := s.options.Sources.Fingerprint()
+	old := s.current()
+	print, files := s.options.Sources.Fingerprint(), fileStamps(old)
 	s.mu.Lock()
-	same, old := print == s.print, s.settings
-	s.print = print
+	same, sameFiles := print == s.print && files == s.files, files == s.files
 	s.mu.Unlock()
 	if same {
 		return
 	}
 	settings, problems := config.Reload(old, s.options.Sources)
 	s.mu.Lock()
+	s.print, s.files = print, fileStamps(settings)
 	s.settings, s.problems = settings, problems
 	client := s.client
-	if !sameWay(old, settings) {
+	if !sameFiles || !sameWay(old, settings) {
 		s.client = nil // the next contact makes another
 	} else {
 		client = nil
@@ -55,24 +57,46 @@ func (s *Service) reloadSettings() {
 	s.pace.SetLimit(rate.Every(settings.SyncFloor))
 	s.log.Info("settings in force")
 	s.event(eventSettingsChanged, outcomeSuccess)
-	s.showProblems()
+	s.reportProblems()
 	s.pokeContact()
 }
 
-// showProblems makes conditions of what is wrong with the settings.
-func (s *Service) showProblems() {
+// fileStamps tells one state of the files that settings name from another.
+func fileStamps(s config.Settings) string {
+	var stamps strings.Builder
+	for _, path := range []string{s.ServerCA, s.JoinTokenFile, s.ProxyPasswordFile} {
+		if info, err := os.Stat(path); err == nil {
+			fmt.Fprintf(&stamps, "%s %d %v", info.ModTime(), info.Size(), info.Mode())
+		}
+		stamps.WriteByte('\n')
+	}
+	return stamps.String()
+}
+
+// reportProblems tells what is wrong with the settings: once in the log and the
+// audit trail, and as conditions for as long as it lasts.
+func (s *Service) reportProblems() {
 	s.mu.Lock()
 	problems := s.problems
 	s.mu.Unlock()
+	for _, p := range problems {
+		s.log.Error("setting refused", "setting", p.Setting, "source", p.Source, "error", p.String())
+		s.event(eventSettingsRejected, outcomeFailure, "code", string(codeOf(p)), "detail", p.String())
+	}
+	s.showProblems()
+}
+
+// showProblems makes conditions of what is wrong with the settings. What keeps
+// us from central management is told with that, and not twice.
+func (s *Service) showProblems() {
+	s.mu.Lock()
+	problems, told := s.problems, s.hindrance == control.CodeUnconfigured
+	s.mu.Unlock()
 	texts := map[enroll.Code][]string{}
 	for _, p := range problems {
-		code := status.SettingsInvalid
-		if p.Source != config.FromFlag && strings.Contains(p.Wrong, "another user") {
-			code = status.SettingsInsecure
+		if code := codeOf(p); code != status.SettingsInvalid || !told || !slices.Contains(waySettings, p.Setting) {
+			texts[code] = append(texts[code], p.String())
 		}
-		texts[code] = append(texts[code], p.String())
-		s.log.Error("setting refused", "setting", p.Setting, "source", p.Source, "error", p.String())
-		s.event(eventSettingsRejected, outcomeFailure, "code", string(code), "detail", p.String())
 	}
 	for _, code := range []enroll.Code{status.SettingsInvalid, status.SettingsInsecure} {
 		if t := texts[code]; len(t) > 0 {
@@ -83,6 +107,17 @@ func (s *Service) showProblems() {
 	}
 }
 
+func codeOf(p config.Problem) enroll.Code {
+	if p.Insecure {
+		return status.SettingsInsecure
+	}
+	return status.SettingsInvalid
+}
+
+// waySettings are those without which there is no way to central management; the
+// empty name is that of a whole source.
+var waySettings = []string{"", "server", "server_ca", "server_pin", "proxy", "proxy_user", "proxy_password_file"}
+
 // controlClient is the way to central management under the present settings.
 func (s *Service) controlClient() (*control.Client, error) {
 	s.mu.Lock()
@@ -90,6 +125,9 @@ func (s *Service) controlClient() (*control.Client, error) {
 	s.mu.Unlock()
 	if client != nil {
 		return client, nil
+	}
+	if err := s.unconfigured(settings); err != nil {
+		return nil, err
 	}
 	anchors, err := readAnchors(settings.ServerCA)
 	if err != nil {
@@ -113,25 +151,71 @@ func (s *Service) controlClient() (*control.Client, error) {
 	return client, nil
 }
 
+// unconfigured says in one sentence what a fresh installation lacks, and where
+// it belongs.
+func (s *Service) unconfigured(settings config.Settings) error {
+	var missing []string
+	if settings.Server == "" {
+		missing = append(missing, "server")
+	}
+	if settings.ServerCA == "" && len(settings.ServerPins) == 0 {
+		missing = append(missing, "server_ca or server_pin")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	problems := s.problems
+	s.mu.Unlock()
+	for _, p := range problems {
+		if slices.Contains(waySettings, p.Setting) {
+			return unusable(p.String(), errors.New("a setting cannot be used"))
+		}
+	}
+	return unusable(fmt.Sprintf("Not set yet: %s. The settings file is %s; managed policy wins over it.",
+		strings.Join(missing, ", "), s.options.Sources.File), errors.New("settings are missing"))
+}
+
+// unusable is an error of the settings of the way; hint is for people.
+func unusable(hint string, err error) *enroll.Error {
+	return &enroll.Error{Kind: enroll.Waiting, Code: control.CodeUnconfigured, Hint: hint, Err: err}
+}
+
 func readAnchors(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
 	anchors, _, err := platform.ReadTrusted(path, 1<<20)
 	if err != nil {
-		return nil, &enroll.Error{Kind: enroll.Waiting, Code: control.CodeUnconfigured, Err: err,
-			Hint: "The file that the setting server_ca names cannot be used. It must be readable, and writable by administrators only."}
+		return nil, unusable(fileFault("server_ca", path, "It must be a PEM file that only administrators can write.", err), err)
 	}
 	return anchors, nil
 }
 
-func pins(s config.Settings) []string {
-	all := make([]string, 0, len(s.ServerPins))
+// fileFault says what is wrong with a file that a setting names.
+func fileFault(setting, path, must string, err error) string {
+	wrong := "cannot be used"
+	switch {
+	case errors.Is(err, platform.ErrNotFound):
+		return fmt.Sprintf("The file %s, which the setting %s names, is not there.", path, setting)
+	case errors.Is(err, fs.ErrPermission):
+		wrong = "cannot be read by the service"
+	case errors.Is(err, platform.ErrDenied):
+		wrong = "is open to other users, or lies in a folder that is"
+	}
+	return fmt.Sprintf("The file %s, which the setting %s names, %s. %s", path, setting, wrong, must)
+}
+
+func pins(s config.Settings) []control.Pin {
+	all := make([]control.Pin, 0, len(s.ServerPins))
 	for _, p := range s.ServerPins {
-		all = append(all, p.String())
+		all = append(all, control.Pin(p))
 	}
 	return all
 }
+
+// secretFile is what a file with a secret must be.
+const secretFile = "It must hold one line, and only the service may read it (chmod 600)."
 
 func proxyOf(s config.Settings) (control.Proxy, error) {
 	p := control.Proxy{URL: string(s.Proxy.Mode), User: s.ProxyUser}
@@ -143,8 +227,7 @@ func proxyOf(s config.Settings) (control.Proxy, error) {
 	}
 	secret, err := config.ReadSecretFile(s.ProxyPasswordFile)
 	if err != nil {
-		return p, &enroll.Error{Kind: enroll.Waiting, Code: control.CodeUnconfigured, Err: err,
-			Hint: "The file that the setting proxy_password_file names cannot be used. It must hold one line, and only the service may read it."}
+		return p, unusable(fileFault("proxy_password_file", s.ProxyPasswordFile, secretFile, err), err)
 	}
 	p.Password = secret.Reveal()
 	return p, nil
@@ -180,16 +263,24 @@ func (s *Service) token() string {
 		return settings.JoinToken.Reveal()
 	}
 	if settings.JoinTokenFile == "" {
+		s.tokenless("Neither join_token_file nor join_token is set.")
 		return ""
 	}
 	token, err := config.ReadSecretFile(settings.JoinTokenFile)
-	switch {
-	case errors.Is(err, platform.ErrNotFound): // it has done its work
-	case err != nil:
+	if err != nil {
+		s.tokenless(fileFault("join_token_file", settings.JoinTokenFile, secretFile, err))
+	}
+	if err != nil && !errors.Is(err, platform.ErrNotFound) { // once it has done its work it is gone
 		s.log.Error("join token not read", "file", settings.JoinTokenFile, "error", err)
-		s.wrong.raise(status.SettingsInsecure, "The join token's file cannot be used: it must hold one line, and only the service may read it.")
 	}
 	return token.Reveal()
+}
+
+// tokenless remembers why there is no join token, for the case that one is needed.
+func (s *Service) tokenless(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noToken = why
 }
 
 // forgetToken removes the join token's file once it has done its work. A token
@@ -202,18 +293,49 @@ func (s *Service) forgetToken() {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Error("join token not removed", "file", file, "error", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files = fileStamps(s.settings) // that it is gone is no change of settings
 }
 
-// showContact makes a condition of what keeps us from central management; what
-// the client knows itself comes from there.
+// showContact makes a condition of what keeps us from central management, in
+// place of what did so before.
 func (s *Service) showContact(err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
-		s.wrong.clear(control.CodeUnconfigured, enroll.CodeControlUnreachable, enroll.CodeRecordFailed)
+	if errors.Is(err, context.Canceled) {
 		return
 	}
-	if e := enroll.AsError(err); e.Code != enroll.CodeInternal {
-		s.wrong.raise(e.Code, e.Hint)
+	var code enroll.Code
+	var detail string
+	if err != nil {
+		e := enroll.AsError(err)
+		code, detail = e.Code, e.Hint
+		if code != control.CodeUnconfigured {
+			detail = wrongPart(detail)
+		}
 	}
+	s.mu.Lock()
+	before := s.hindrance
+	s.hindrance = code
+	if code == control.CodeNotJoined && s.noToken != "" {
+		detail = s.noToken
+	}
+	s.mu.Unlock()
+	if before != code {
+		s.wrong.clear(before)
+	}
+	if code != "" {
+		s.wrong.raise(code, detail)
+	}
+	s.showProblems()
+}
+
+// wrongPart leaves out the last sentence of a hint, which says what to do: that
+// the condition says itself.
+func wrongPart(hint string) string {
+	if i := strings.LastIndex(hint, ". "); i > 0 {
+		return hint[:i+1]
+	}
+	return hint
 }
 
 // authority lets the engine use whichever client serves now.

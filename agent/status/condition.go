@@ -9,15 +9,18 @@ import (
 )
 
 // The conditions of the machine and its service. Those of one enrollment are
-// [enroll.Code]s; both share one space of words, and each has an entry in
-// docs/runbook.md.
+// [enroll.Code]s; both share one space of words, with those that agent/control
+// gives itself, and each has an entry in docs/runbook.md.
 const (
 	NotJoined          enroll.Code = "not-joined"
-	JoinRefused        enroll.Code = "join-refused"
+	TokenRefused       enroll.Code = "join-token-refused" //nolint:gosec // the name of a fault
 	DevicePending      enroll.Code = "device-pending"
 	DeviceRefused      enroll.Code = "device-refused"
 	IdentityEnding     enroll.Code = "identity-ending"
 	IdentityExpired    enroll.Code = "identity-expired"
+	IdentityRefused    enroll.Code = "identity-refused"
+	SecretsFailed      enroll.Code = "secrets-failed"
+	Unconfigured       enroll.Code = "control-unconfigured"
 	ControlUntrusted   enroll.Code = "control-untrusted"
 	ProxyRefused       enroll.Code = "proxy-refused"
 	ClockWrong         enroll.Code = "clock-wrong"
@@ -26,11 +29,10 @@ const (
 	RecordDamaged      enroll.Code = "record-damaged"
 	RecordRebuilding   enroll.Code = "record-rebuilding"
 	PolicyMissing      enroll.Code = "policy-missing"
-	NoHelper           enroll.Code = "no-helper"
+	PolicyUnusable     enroll.Code = "policy-unusable"
 	CertificateEnding  enroll.Code = "certificate-ending"
 	CertificateEnded   enroll.Code = "certificate-ended"
 	CertificateRevoked enroll.Code = "certificate-revoked"
-	OrphanKey          enroll.Code = "orphan-key"
 	NothingAssigned    enroll.Code = "nothing-assigned"
 	MachineCloned      enroll.Code = "machine-cloned"
 	Restarting         enroll.Code = "restarting"
@@ -74,7 +76,8 @@ type Definition struct {
 	// the machine, or for the same mailbox of the same user), this one is not shown.
 	HiddenBy []enroll.Code
 	// Wait is how long the condition must have held before it shows, since most
-	// trouble of that kind passes by itself.
+	// trouble of that kind passes by itself. What keeps a machine from joining
+	// shows at once: somebody is setting it up and looks.
 	Wait time.Duration
 	// Machine conditions concern the whole machine and show once, however many
 	// enrollments they hold up.
@@ -83,16 +86,17 @@ type Definition struct {
 
 // offline are the conditions that keep the agent from central management.
 var offline = []enroll.Code{
-	enroll.CodeControlUnreachable, ControlUntrusted, ProxyRefused, IdentityExpired, DeviceRefused, MachineCloned,
+	enroll.CodeControlUnreachable, Unconfigured, ControlUntrusted, ProxyRefused, IdentityExpired, IdentityRefused,
+	SecretsFailed, DeviceRefused, MachineCloned,
 }
 
 // unjoined are the conditions under which there can be no policy.
-var unjoined = append([]enroll.Code{NotJoined, JoinRefused, DevicePending, Restarting, SettingsInvalid}, offline...)
+var unjoined = append([]enroll.Code{NotJoined, TokenRefused, DevicePending, Restarting}, offline...)
 
 // definitions has every condition there is; a test compares it with the
 // constants, the texts and the runbook.
 var definitions = []Definition{
-	{Code: enroll.CodeUserAbsent, Severity: Info, Wait: 2 * time.Minute, HiddenBy: []enroll.Code{Restarting, NoHelper}},
+	{Code: enroll.CodeUserAbsent, Severity: Info, Wait: 2 * time.Minute, HiddenBy: []enroll.Code{Restarting}},
 	{Code: enroll.CodeConsentPending, Severity: Info},
 	{Code: enroll.CodeConsentPostponed, Severity: Info},
 	{Code: enroll.CodeConsentDeclined, Severity: Warning},
@@ -106,7 +110,8 @@ var definitions = []Definition{
 	{Code: enroll.CodeProofFailed, Severity: Error, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: enroll.CodeOldKeyUnusable, Severity: Warning, HiddenBy: []enroll.Code{enroll.CodeStoreLocked}},
 	{Code: enroll.CodeControlUnreachable, Severity: Warning, Wait: 10 * time.Minute, Machine: true,
-		HiddenBy: []enroll.Code{ControlUntrusted, ProxyRefused, IdentityExpired, DeviceRefused, MachineCloned, Restarting}},
+		HiddenBy: []enroll.Code{Unconfigured, ControlUntrusted, ProxyRefused, IdentityExpired, IdentityRefused, SecretsFailed,
+			DeviceRefused, MachineCloned, Restarting}},
 	{Code: enroll.CodeControlOverloaded, Severity: Warning, Wait: time.Hour, Machine: true},
 	{Code: enroll.CodeControlRejected, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, ControlUntrusted}},
 	{Code: enroll.CodeApprovalPending, Severity: Info},
@@ -117,26 +122,28 @@ var definitions = []Definition{
 	{Code: enroll.CodeRecordFailed, Severity: Error, Machine: true},
 	{Code: enroll.CodeInternal, Severity: Error, Wait: 5 * time.Minute},
 
-	{Code: NotJoined, Severity: Error, Wait: 2 * time.Minute, Machine: true,
-		HiddenBy: append([]enroll.Code{JoinRefused, DevicePending, Restarting, SettingsInvalid}, offline...)},
-	{Code: JoinRefused, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
-	{Code: DevicePending, Severity: Warning, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, JoinRefused}},
+	{Code: Unconfigured, Severity: Error, Machine: true, HiddenBy: []enroll.Code{SettingsInsecure}},
+	{Code: NotJoined, Severity: Error, Machine: true,
+		HiddenBy: append([]enroll.Code{TokenRefused, DevicePending, Restarting}, offline...)},
+	{Code: TokenRefused, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
+	{Code: DevicePending, Severity: Warning, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, TokenRefused}},
 	{Code: DeviceRefused, Severity: Error, Machine: true, HiddenBy: []enroll.Code{MachineCloned}},
 	{Code: IdentityEnding, Severity: Warning, Machine: true, HiddenBy: []enroll.Code{IdentityExpired, DeviceRefused, MachineCloned}},
 	{Code: IdentityExpired, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned, ClockWrong}},
+	{Code: IdentityRefused, Severity: Error, Machine: true, HiddenBy: []enroll.Code{IdentityExpired, DeviceRefused, MachineCloned, ClockWrong}},
+	{Code: SecretsFailed, Severity: Error, Machine: true},
 	{Code: ControlUntrusted, Severity: Error, Machine: true, HiddenBy: []enroll.Code{ClockWrong}},
 	{Code: ProxyRefused, Severity: Error, Machine: true, Wait: 2 * time.Minute},
 	{Code: ClockWrong, Severity: Warning, Machine: true, Wait: 2 * time.Minute},
 	{Code: SettingsInvalid, Severity: Warning, Machine: true},
 	{Code: SettingsInsecure, Severity: Error, Machine: true},
 	{Code: RecordDamaged, Severity: Warning, Machine: true},
-	{Code: RecordRebuilding, Severity: Info, Machine: true, HiddenBy: []enroll.Code{RecordDamaged}},
-	{Code: PolicyMissing, Severity: Warning, Machine: true, Wait: 2 * time.Minute, HiddenBy: unjoined},
-	{Code: NoHelper, Severity: Warning, Wait: 5 * time.Minute, HiddenBy: []enroll.Code{Restarting}},
+	{Code: RecordRebuilding, Severity: Info, Machine: true},
+	{Code: PolicyMissing, Severity: Warning, Machine: true, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyUnusable}, unjoined...)},
+	{Code: PolicyUnusable, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
 	{Code: CertificateEnding, Severity: Warning, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: CertificateEnded, Severity: Error, HiddenBy: []enroll.Code{CertificateRevoked}},
 	{Code: CertificateRevoked, Severity: Error},
-	{Code: OrphanKey, Severity: Info},
 	{Code: NothingAssigned, Severity: Info, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyMissing}, unjoined...)},
 	{Code: MachineCloned, Severity: Error, Machine: true},
 	{Code: Restarting, Severity: Info, Machine: true},
@@ -187,11 +194,11 @@ func sameSubject(a, b Condition) bool {
 }
 
 // visible takes away what is too young and what another condition explains.
-func visible(all []Condition, now time.Time) []Condition {
+func visible(all []Condition, joined bool, now time.Time) []Condition {
 	shown := make([]Condition, 0, len(all))
 	for _, c := range all {
 		d := define(c.Code)
-		if !c.Since.IsZero() && now.Sub(c.Since) < d.Wait {
+		if young := !c.Since.IsZero() && now.Sub(c.Since) < d.Wait; young && (joined || !d.Machine) {
 			continue
 		}
 		if !explained(c, d, all) {

@@ -24,7 +24,7 @@ type Authority struct {
 const Mailbox = "alice@example.com"
 
 // NewAuthority makes a CA with fresh names and keys.
-func NewAuthority(t *testing.T) *Authority {
+func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	rootKey, issuingKey := newKey(t), newKey(t)
 	name := "Conformance Root " + string(NewID(t))
@@ -44,7 +44,7 @@ func NewAuthority(t *testing.T) *Authority {
 
 // Chain issues a certificate for signing and encryption and gives it with its
 // issuers, the root last. A later one begins later, by minutes.
-func (a *Authority) Chain(t *testing.T, public crypto.PublicKey, later int) []*x509.Certificate {
+func (a *Authority) Chain(t testing.TB, public crypto.PublicKey, later int) []*x509.Certificate {
 	t.Helper()
 	usage := x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement
 	if _, ok := public.(*rsa.PublicKey); ok {
@@ -59,7 +59,7 @@ func (a *Authority) Chain(t *testing.T, public crypto.PublicKey, later int) []*x
 	return []*x509.Certificate{leaf, a.Issuing, a.Root}
 }
 
-func fingerprint(t *testing.T, public crypto.PublicKey) []byte {
+func fingerprint(t testing.TB, public crypto.PublicKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -69,7 +69,7 @@ func fingerprint(t *testing.T, public crypto.PublicKey) []byte {
 	return sum[:20]
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -79,12 +79,12 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 // newStranger is a public key that no store has.
-func newStranger(t *testing.T) crypto.PublicKey {
+func newStranger(t testing.TB) crypto.PublicKey {
 	t.Helper()
 	return newKey(t).Public()
 }
 
-func serial(t *testing.T) *big.Int {
+func serial(t testing.TB) *big.Int {
 	t.Helper()
 	raw := make([]byte, 16)
 	if _, err := rand.Read(raw); err != nil {
@@ -94,7 +94,7 @@ func serial(t *testing.T) *big.Int {
 }
 
 // sign issues a certificate; without a parent it is self-signed.
-func sign(t *testing.T, template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
+func sign(t testing.TB, template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
 	if parent == nil {
 		parent = template
@@ -110,7 +110,7 @@ func sign(t *testing.T, template, parent *x509.Certificate, public crypto.Public
 	return cert
 }
 
-func newStrangerRSA(t *testing.T) crypto.PublicKey {
+func newStrangerRSA(t testing.TB) crypto.PublicKey {
 	t.Helper()
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

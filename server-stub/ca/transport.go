@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -75,10 +75,11 @@ func NewTransport(pair Pair) *Transport {
 // Roots is the pool with this CA alone.
 func (t *Transport) Roots() *x509.CertPool { return t.roots }
 
-// Pin is the SHA-256 of the CA's SubjectPublicKeyInfo, in lower-case hex.
+// Pin is the SHA-256 of the CA's SubjectPublicKeyInfo as agents take it in
+// their settings: "sha256/" and Base64 (RFC 7469 §2.1.1).
 func (t *Transport) Pin() string {
 	sum := sha256.Sum256(t.Cert.RawSubjectPublicKeyInfo)
-	return hex.EncodeToString(sum[:])
+	return "sha256/" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // IssueIdentity signs the certificate of a device or an administrator. The key

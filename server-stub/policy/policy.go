@@ -81,10 +81,12 @@ type Rule struct {
 	// begin, so that what was issued together is not renewed together; 0 leaves it
 	// to the agents.
 	RenewSpread time.Duration
-	Rotation    string
-	Modules     []Module
-	Note        map[string]string
-	Approval    Approval
+	// Rotation is empty where the rule leaves it to the key store of the machine:
+	// the same key where new ones are costly, as on macOS, else a new one.
+	Rotation string
+	Modules  []Module
+	Note     map[string]string
+	Approval Approval
 	// MailboxCheck has each mailbox confirmed by a code that is mailed to it.
 	MailboxCheck bool
 }

@@ -73,7 +73,6 @@ rules:
     stores: [auto]
     renewal:
       before: 60d
-      rotation: new-key
     note:
       en: "With this certificate you sign and encrypt your mail."
       zh: "此证书用于对您的电子邮件进行签名和加密。"

@@ -60,8 +60,7 @@ type Server struct {
 	*site.Site
 	// Dir holds its files.
 	Dir string
-	// CAPEM is the transport CA, for whoever dials; Pin is the SHA-256 of its
-	// SubjectPublicKeyInfo in lower-case hex.
+	// CAPEM is the transport CA, for whoever dials; Pin is its pin.
 	CAPEM []byte
 	Pin   string
 	// Anchor is the S/MIME root.

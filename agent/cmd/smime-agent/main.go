@@ -22,7 +22,8 @@ func main() {
 		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Width: terminalWidth, Now: time.Now, Version: builtAs(),
 		Dial: platform.Dial, User: platform.CurrentUser, Stores: storeNames,
-		Serve: serve, Control: control,
+		Address: func() string { s, _ := config.Load(config.SystemSources(nil)); return s.Address },
+		Serve:   serve, Control: control,
 	})
 	stop()
 	os.Exit(exitCode(err))
@@ -43,7 +44,7 @@ func serve(ctx context.Context, o ServeOptions) error {
 	if o.PolicyDir != "" {
 		sources.Policy = config.PolicyFolder(o.PolicyDir)
 	}
-	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version})
+	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version, Managed: o.Managed})
 }
 
 func control(_ context.Context, action ControlAction) error {

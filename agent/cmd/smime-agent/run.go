@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"smime-agent/agent/local"
+	"smime-agent/agent/service"
 	"smime-agent/agent/status"
 	"smime-agent/agent/text"
 	"smime-agent/platform"
@@ -28,6 +29,8 @@ type env struct {
 	Width   func() (columns int, ok bool)
 	Now     func() time.Time
 	Version string
+	// Address is the service's if the command line names none.
+	Address func() string
 	Dial    func(ctx context.Context, address string) (net.Conn, error)
 	User    func() (platform.User, error)
 	Stores  func(context.Context) ([]string, error)
@@ -46,6 +49,8 @@ type ServeOptions struct {
 	// StateDir is the service's folder; empty means the system's.
 	StateDir string
 	Version  string
+	// Managed says that the service manager calls.
+	Managed bool
 }
 
 // ControlAction is what is to be done to the installed service.
@@ -191,6 +196,10 @@ func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string
 	if c, ok := errors.AsType[complaint](err); ok {
 		return c, ""
 	}
+	if e, ok := errors.AsType[*service.StartError](err); ok {
+		data := map[string]any{"Path": oneLine(e.Path), "Detail": oneLine(e.Err.Error())}
+		return complaint{key: "start." + string(e.Trouble), data: data, code: exitFailed}, ""
+	}
 	if ctx.Err() != nil {
 		return complaint{key: "interrupted", code: exitInterrupted}, ""
 	}
@@ -227,7 +236,7 @@ func (b about) Error() string { return b.err.Error() }
 func (b about) Unwrap() error { return b.err }
 
 func (a *app) connect(ctx context.Context) (*local.Client, error) {
-	return local.Dialer{Address: a.address, Dial: a.Dial}.Connect(ctx)
+	return local.Dialer{Address: a.at(), Dial: a.Dial}.Connect(ctx)
 }
 
 // call connects, calls and hangs up.
@@ -253,4 +262,12 @@ func (a *app) options() status.Options {
 func (a *app) say(format string, args ...any) error {
 	_, err := fmt.Fprintf(a.Stdout, format+"\n", args...)
 	return err
+}
+
+// at is the service's address.
+func (a *app) at() string {
+	if a.address == "" && a.Address != nil {
+		return a.Address()
+	}
+	return a.address
 }

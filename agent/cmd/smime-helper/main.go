@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/local"
 	"smime-agent/platform"
 )
@@ -23,7 +24,7 @@ func main() {
 	defer stop()
 	err := run(ctx, env{
 		args: os.Args[1:], getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr,
-		user: platform.CurrentUser, stores: platform.Stores, prompter: platform.NewPrompter(), attach: attach,
+		user: platform.CurrentUser, stores: platform.Stores, prompter: platform.NewPrompter(), settings: settings, attach: attach,
 	})
 	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
@@ -32,6 +33,13 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// settings are the system's. What is wrong with them the service says; what this
+// user may not read is the service's own.
+func settings() config.Settings {
+	s, _ := config.Load(config.SystemSources(nil))
+	return s
 }
 
 // attach is the way to the real service.

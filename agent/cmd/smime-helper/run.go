@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/helper"
 	"smime-agent/agent/local"
@@ -25,7 +27,9 @@ type env struct {
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
 	prompter       platform.Prompter
-	attach         func(ctx context.Context, address string, once bool, l local.Lending) error
+	// settings are what the administrator set, as far as this user can read it.
+	settings func() config.Settings
+	attach   func(ctx context.Context, address string, once bool, l local.Lending) error
 	// watch is how often the stores are looked at; 0 is the default.
 	watch time.Duration
 }
@@ -70,6 +74,9 @@ func run(ctx context.Context, e env) error {
 	}
 	log, closeLog := openLog(paths.State, e.stderr)
 	defer closeLog()
+	if err := platform.Lacking(); err != nil {
+		log.Warn("build is incomplete", "error", err.Error())
+	}
 	unlock, err := lockSession(paths, log)
 	if errors.Is(err, platform.ErrExists) {
 		log.Debug("another helper serves this user")
@@ -105,8 +112,9 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 	if err != nil {
 		log.Warn("user not known", "error", err.Error()) // the service asks the kernel, not us
 	}
-	if o.language != "" {
-		user.Locale = o.language
+	settings := e.settings()
+	if user.Locale = cmp.Or(o.language, user.Locale); o.address == "" {
+		o.address = settings.Address
 	}
 	s := newSession(e, user.Locale, log)
 	changed := make(chan struct{}, 1)
@@ -152,13 +160,13 @@ type words struct{ text *text.Text }
 func (w words) Question(q enroll.Question) platform.Question {
 	d := w.text.Prompt(text.Question{
 		Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Reason: string(q.Reason),
-		Note: q.Note, PostponementsLeft: q.PostponementsLeft,
+		Note: q.Note, PostponementsLeft: q.PostponementsLeft, ProgramsAsk: q.ProgramsAsk,
 	})
 	return platform.Question{Title: d.Title, Text: d.Body, Yes: d.Yes, Later: d.Later, No: d.No}
 }
 
 func (w words) Notice(n enroll.Notice) platform.Notice {
-	m := w.text.Notice(text.Notice{Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox})
+	m := w.text.Notice(text.Notice{Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox, ProgramsAsk: n.ProgramsAsk})
 	return platform.Notice{Title: m.Title, Text: m.Body}
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"smime-agent/agent/config"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/local"
 	"smime-agent/platform"
@@ -45,6 +46,9 @@ func newFixture(t *testing.T) *fixture {
 			return []platform.Store{f.store}, nil
 		},
 		prompter: f.person,
+		settings: func() config.Settings {
+			return config.Settings{Address: "/settings"}
+		},
 	}
 	return f
 }
@@ -138,7 +142,7 @@ func TestLending(t *testing.T) {
 	if err := run(t.Context(), f.env); err == nil || err.Error() != "the service went" {
 		t.Errorf("ended with %v", err)
 	}
-	if q := f.person.Questions(); len(q) != 1 || !strings.Contains(q[0].Text, "mei@corp.example") || q[0].Yes == "" || q[0].Timeout == 0 {
+	if q := f.person.Questions(); len(q) != 1 || !strings.Contains(q[0].Text, "mei@corp.example") || q[0].Yes == "" {
 		t.Errorf("asked %+v", q)
 	}
 	if n := f.person.Notices(); len(n) != 1 || n[0].Title == "" {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command demo shows the product's main job on this machine: central management
 // and an agent, from nothing to a certificate that is proved to work.
 package main

@@ -25,7 +25,8 @@ type KeySpec struct {
 	Curve elliptic.Curve
 	// Decrypt asks for RSA decryption or EC key agreement beside signing.
 	Decrypt bool
-	// NSS adds what NSS wants of a key that unwraps content keys.
+	// NSS adds what NSS wants of a key that unwraps content keys, and files the
+	// pair as suits NSS.
 	NSS bool
 }
 
@@ -39,8 +40,9 @@ type Half struct {
 	Public crypto.PublicKey
 }
 
-// Generate makes a pair inside the token. Both objects bear the label from the
-// start and a random CKA_ID; [Session.SetID] gives them NSS's.
+// Generate makes a pair inside the token. In NSS both objects bear their final
+// label and ID when they are filed. Elsewhere they bear the label from the start
+// and a random CKA_ID; [Session.SetID] gives them NSS's.
 func (s *Session) Generate(spec KeySpec) error {
 	id := make([]byte, sha1.Size)
 	if _, err := rand.Read(id); err != nil {
@@ -54,20 +56,44 @@ func (s *Session) Generate(spec KeySpec) error {
 	if spec.Bits != 0 {
 		mechanism = p11.CKM_RSA_PKCS_KEY_PAIR_GEN
 	}
-	_, _, err = s.c.GenerateKeyPair(s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)
+	publicHandle, privateHandle, err := s.c.GenerateKeyPair(s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)
 	if err != nil {
 		return fmt.Errorf("generate key pair: %w", err)
+	}
+	if spec.NSS {
+		return s.file(Object(publicHandle), Object(privateHandle))
+	}
+	return nil
+}
+
+// file gives a pair that only this session knows NSS's ID and puts it into the
+// token, the private half first: nobody shall take a public half alone for a
+// key. NSS writes each object and each later change in a transaction of its own,
+// so this saves two of four. The session's own objects end with it.
+func (s *Session) file(public, private Object) error {
+	id, err := KeyID(s.half(public, false).Public)
+	if err != nil {
+		return err
+	}
+	for _, o := range []Object{private, public} {
+		if err := s.set(o, p11.CKA_ID, id); err != nil {
+			return err
+		}
+		token := []*p11.Attribute{attribute(p11.CKA_TOKEN, true)}
+		if _, err := s.c.CopyObject(s.h, p11.ObjectHandle(o), token); err != nil {
+			return fmt.Errorf("file key: %w", err)
+		}
 	}
 	return nil
 }
 
 func templates(spec KeySpec, id []byte) (public, private []*p11.Attribute, err error) {
 	public = []*p11.Attribute{
-		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, false), attribute(p11.CKA_VERIFY, true),
+		attribute(p11.CKA_TOKEN, !spec.NSS), attribute(p11.CKA_PRIVATE, false), attribute(p11.CKA_VERIFY, true),
 		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
 	}
 	private = []*p11.Attribute{
-		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_SENSITIVE, true),
+		attribute(p11.CKA_TOKEN, !spec.NSS), attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_SENSITIVE, true),
 		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_SIGN, true),
 		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
 	}
@@ -118,18 +144,22 @@ func (s *Session) KeyHalves(label string) ([]Half, error) {
 }
 
 func (s *Session) half(o Object, private bool) Half {
-	h := Half{Object: o, Private: private,
-		Label: string(s.getIfAny(o, p11.CKA_LABEL)), ID: s.getIfAny(o, p11.CKA_ID)}
-	if n, e := s.getIfAny(o, p11.CKA_MODULUS), s.getIfAny(o, p11.CKA_PUBLIC_EXPONENT); len(n) > 0 && len(e) > 0 {
-		if exponent := new(big.Int).SetBytes(e); exponent.IsInt64() {
-			h.Public = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}
+	values := s.getSome(o, p11.CKA_LABEL, p11.CKA_ID, p11.CKA_KEY_TYPE)
+	h := Half{Object: o, Private: private, Label: string(values[0]), ID: values[1]}
+	if ec := attribute(p11.CKA_KEY_TYPE, uint(p11.CKK_EC)).Value; !bytes.Equal(values[2], ec) {
+		values = s.getSome(o, p11.CKA_MODULUS, p11.CKA_PUBLIC_EXPONENT)
+		if n, e := values[0], values[1]; len(n) > 0 && len(e) > 0 {
+			if exponent := new(big.Int).SetBytes(e); exponent.IsInt64() {
+				h.Public = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}
+			}
+			return h
 		}
-		return h
 	}
 	if private {
 		return h
 	}
-	if key, err := parsePoint(s.getIfAny(o, p11.CKA_EC_PARAMS), s.getIfAny(o, p11.CKA_EC_POINT)); err == nil {
+	values = s.getSome(o, p11.CKA_EC_PARAMS, p11.CKA_EC_POINT)
+	if key, err := parsePoint(values[0], values[1]); err == nil {
 		h.Public = key
 	}
 	return h

@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -16,8 +17,11 @@ import (
 type Module struct {
 	path string
 	c    *p11.Ctx
-	// turn holds one token; who takes it may initialize the library.
+	// turn holds one token; who takes it may initialize the library, and may
+	// touch resting.
 	turn chan struct{}
+	// resting is what the library is still initialized for; nil for nothing.
+	resting *rest
 }
 
 // loaded is the one piece of package state: C_Initialize acts on the whole
@@ -65,26 +69,63 @@ func (m *Module) Path() string { return m.path }
 // time costs milliseconds and buys three things: one library serves several
 // NSS directories one after another; what other programs changed meanwhile is
 // seen (tpm2-pkcs11 reads its objects only at C_Initialize); no login outlives
-// its use.
-func (m *Module) use(ctx context.Context, init string, fn func() error) error {
+// its use. A place that can tell whether it was changed is spared the cost
+// where one use follows closely on another; see [rest].
+func (m *Module) use(ctx context.Context, p Place, fn func() error) error {
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err := m.begin(p); err != nil {
+		return err
+	}
+	ended := false
+	defer func() {
+		if !ended { // fn panicked
+			_ = m.c.Finalize()
+		}
+	}()
+	err := fn()
+	ended = true
+	if _, failed := errors.AsType[p11.Error](err); len(p.Files) > 0 && !failed {
+		m.rest(p)
+		return err
+	}
+	if e := m.finalize(); e != nil && err == nil {
+		return e
+	}
+	return err
+}
+
+// begin initializes the library for p, unless it is so still. Callers have the turn.
+func (m *Module) begin(p Place) error {
+	if r := m.resting; r != nil {
+		m.resting = nil
+		r.timer.Stop()
+		if r.goesOn(p) {
+			return nil
+		}
+		if err := m.finalize(); err != nil {
+			return err
+		}
+	}
 	var options []p11.InitializeOption
-	if init != "" {
-		pointer, free := reserved(init)
+	if p.Init != "" {
+		pointer, free := reserved(p.Init)
 		defer free()
 		options = append(options, p11.InitializeWithReserved(pointer))
 	}
 	if err := m.c.Initialize(options...); err != nil {
 		return fmt.Errorf("initialize %s: %w", m.path, err)
 	}
-	err := fn()
-	if e := m.c.Finalize(); e != nil && err == nil {
-		return fmt.Errorf("finalize %s: %w", m.path, e)
+	return nil
+}
+
+func (m *Module) finalize() error {
+	if err := m.c.Finalize(); err != nil {
+		return fmt.Errorf("finalize %s: %w", m.path, err)
 	}
-	return err
+	return nil
 }

@@ -16,6 +16,10 @@ type Place struct {
 	Init string
 	// Label picks the token; empty picks the only one that is set up.
 	Label string
+	// Files are all that the token keeps, for a module that keeps it in files and
+	// reads them at each operation. Then one use may go on where the last one
+	// ended a moment ago, without another C_Initialize, if nobody wrote to them.
+	Files []string
 }
 
 // Token is what a token says of itself.
@@ -54,7 +58,7 @@ type Session struct {
 // Use opens the place, hands it to fn and closes it again. write asks for a
 // session that may change the token.
 func (p Place) Use(ctx context.Context, write bool, fn func(*Session) error) error {
-	return p.Module.use(ctx, p.Init, func() error {
+	return p.Module.use(ctx, p, func() error {
 		c := p.Module.c
 		token, err := p.find(c)
 		if err != nil {

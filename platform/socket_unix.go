@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 package platform
 
 import (
@@ -13,9 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// maxSocketPath is what fits into sockaddr_un with its closing zero (unix(7)).
-const maxSocketPath = 107
 
 func listen(address string) (net.Listener, error) {
 	if err := checkAddress(address); err != nil {
@@ -189,14 +188,36 @@ func dialTrusted(ctx context.Context, address string) (net.Conn, error) {
 	return c, nil
 }
 
+// credential is who is at the other end, by the kernel's word. A uid that does
+// not fit an int is -1, which is nobody.
+type credential struct{ uid, pid int }
+
+// asked runs a question to the kernel on the connection's socket.
+func asked(c net.Conn, ask func(fd int) error) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%w: a %T has no peer that the kernel knows", ErrUnsupported, c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var answer error
+	err = raw.Control(func(fd uintptr) { answer = ask(int(fd)) })
+	if err := errors.Join(err, answer); err != nil {
+		return fmt.Errorf("%w: ask the kernel for the peer: %w", ErrDenied, err)
+	}
+	return nil
+}
+
 // checkServer refuses a server that is neither root's nor our own.
 func checkServer(c net.Conn) error {
 	cred, err := credentials(c)
 	if err != nil {
 		return err
 	}
-	if uid := int(cred.Uid); uid != 0 && uid != os.Geteuid() {
-		return fmt.Errorf("%w: the service there runs as uid %d", ErrDenied, uid)
+	if cred.uid != 0 && cred.uid != os.Geteuid() {
+		return fmt.Errorf("%w: the service there runs as uid %d", ErrDenied, cred.uid)
 	}
 	return nil
 }

@@ -1,0 +1,6 @@
+// Package e2e runs the built programs as a company would: central management,
+// the service, the helpers of its users, each a process of its own, in a
+// folder of their own. The demo and the end-to-end tests stand on it.
+//
+// For now the whole is run on Linux only.
+package e2e

@@ -1,0 +1,341 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"smime-agent/agent/e2e"
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/status"
+	"smime-agent/platform/platformtest"
+)
+
+const (
+	agentUnit  = "smime-agent.service"
+	helperUnit = "smime-helper.service"
+	// worstExposure is the gate on what systemd makes of the unit, times ten.
+	worstExposure = "20"
+)
+
+// distVariable names the folder of the built packages; `make e2e-packages` sets it.
+const distVariable = "SMIME_AGENT_DIST"
+
+// built finds the built package with this ending.
+func built(t *testing.T, ending string) string {
+	t.Helper()
+	dir := os.Getenv(distVariable)
+	if dir == "" {
+		t.Skipf("SKIP: %s is not set: run `make e2e-packages`", distVariable)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "*"+ending))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s has not exactly one package %s: %v", dir, ending, found)
+	}
+	return found[0]
+}
+
+// rollout is one machine of a company that gets the package.
+type rollout struct {
+	*machine
+	world *e2e.World
+	token string
+	// before is what lay on the machine before the package came.
+	before map[string]bool
+	report status.Report
+}
+
+// TestPackage takes one machine through the package's life: rolled out silently,
+// proved, killed, upgraded, removed, installed again, purged.
+func TestPackage(t *testing.T) {
+	deb := built(t, ".deb")
+	platformtest.Need(t, "root", os.Geteuid() == 0)
+	platformtest.NeedPrograms(t, "mmdebstrap", "systemd-nspawn", "nsenter", "apt-get", "certutil")
+	r := &rollout{machine: newMachine(t)}
+	r.found(t)
+	r.prepare(t)
+	r.boot(t, map[string]string{deb: "/opt/smime-agent.deb"})
+	for _, step := range []struct {
+		name string
+		do   func(*testing.T)
+	}{
+		{"a user is logged in", r.login},
+		{"apt install", r.install},
+		{"hardening", r.hardening},
+		{"proved certificate", r.proved},
+		{"kill -9", r.killed},
+		{"a desktop comes up", r.desktop},
+		{"a user reaches only his own", r.unprivileged},
+		{"upgrade", r.upgraded},
+		{"switched off stays off", r.switchedOff},
+		{"remove and install again", r.removed},
+		{"purge", r.purged},
+	} {
+		begin := time.Now()
+		if !t.Run(step.name, step.do) {
+			t.Fatalf("the steps after %q stand on it", step.name)
+		}
+		t.Logf("%-28s %s", step.name, time.Since(begin).Round(100*time.Millisecond))
+	}
+}
+
+// found starts central management on this machine's loopback.
+func (r *rollout) found(t *testing.T) {
+	bin, err := filepath.Abs(filepath.Join("..", "..", "bin"))
+	must(t, err)
+	platformtest.NeedFile(t, "server-stub in bin (make build)", filepath.Join(bin, "server-stub"))
+	r.world = &e2e.World{
+		Bin: bin, Dir: t.TempDir(), Consent: "silent", Profile: "employee-dual",
+		Employees: []e2e.Employee{{Account: "alice", Mailbox: "alice@example.com", Given: "Alice", Surname: "Example"}},
+	}
+	must(t, r.world.Founded(t.Context()))
+	must(t, r.world.StartServer(t.Context()))
+	t.Cleanup(r.world.Close)
+	must(t, r.world.WriteSettings(t.Context()))
+}
+
+// prepare puts in place what a company's own tool would: settings, the
+// authority's certificate, the join token; and an account.
+func (r *rollout) prepare(t *testing.T) {
+	output(t, "chroot", r.root, "useradd", "--create-home", "--uid", "1000", "alice")
+	var server string
+	for line := range strings.Lines(read(filepath.Join(r.world.Dir, "agent", "config.yaml"))) {
+		if strings.HasPrefix(line, "server: ") {
+			server = line
+		}
+	}
+	r.token = strings.TrimSpace(read(filepath.Join(r.world.Dir, "agent", "token")))
+	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
+	for _, dir := range []string{"/etc/smime-agent", "/etc/smime-agent/policy.d"} {
+		must(t, os.Mkdir(r.path(dir), 0o755))
+	}
+	must(t, os.Mkdir(r.path("/var/lib/smime-agent"), 0o700))
+	policy := server + "server_ca: /etc/smime-agent/server-ca.pem\njoin_token_file: /var/lib/smime-agent/join-token\n" +
+		"proxy: none\nsync_floor: 1s\norganization: Example GmbH\n"
+	must(t, os.WriteFile(r.path("/etc/smime-agent/server-ca.pem"), []byte(ca), 0o644))
+	must(t, os.WriteFile(r.path("/etc/smime-agent/policy.d/50-company.yaml"), []byte(policy), 0o644))
+	must(t, os.WriteFile(r.path("/etc/smime-agent/config.yaml"), []byte("log_level: debug\n"), 0o644))
+	must(t, os.WriteFile(r.path("/var/lib/smime-agent/join-token"), []byte(r.token+"\n"), 0o600))
+}
+
+func (r *rollout) login(t *testing.T) {
+	r.run(t, "loginctl", "enable-linger", "alice")
+	r.eventually(t, 20*time.Second, "alice's service manager", func() error {
+		out, err := r.as(t, "systemctl", "--user", "is-system-running", "--wait")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	r.before = r.files(t)
+}
+
+func (r *rollout) apt(t *testing.T, args ...string) {
+	t.Helper()
+	r.run(t, append([]string{"apt-get", "--yes", "--quiet", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"}, args...)...)
+}
+
+func (r *rollout) install(t *testing.T) {
+	r.apt(t, "install", "/opt/smime-agent.deb")
+	for _, unit := range []string{agentUnit, helperUnit} {
+		if got := r.property(t, unit, "ActiveState"); got != "active" {
+			t.Errorf("%s is %s", unit, got)
+		}
+		if got := r.property(t, unit, "UnitFileState"); got != "enabled" {
+			t.Errorf("%s is %s", unit, got)
+		}
+	}
+	r.await(t, 30*time.Second, "joining", func(s status.Report) bool { return s.Device.Joined })
+	r.await(t, 30*time.Second, "the helper of the user who was logged in", func(s status.Report) bool {
+		return len(s.Users) == 1 && s.Users[0].Account == "alice"
+	})
+}
+
+func (r *rollout) hardening(t *testing.T) {
+	r.run(t, "systemd-analyze", "security", "--no-pager", "--threshold="+worstExposure, agentUnit)
+	pid := r.property(t, agentUnit, "MainPID")
+	facts := r.run(t, "cat", "/proc/"+pid+"/status")
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(facts, want) {
+			t.Errorf("the running service has not %q:\n%s", want, facts)
+		}
+	}
+	for path, want := range map[string]fs.FileMode{
+		"/var/lib/smime-agent": 0o700, "/var/log/smime-agent": 0o700, "/run/smime-agent": 0o755,
+		"/usr/bin/smime-agent": 0o755, "/usr/lib/systemd/system/smime-agent.service": 0o644,
+	} {
+		if got := r.run(t, "stat", "--format=%a %U:%G", path); got != fmt.Sprintf("%o root:root", want) {
+			t.Errorf("%s: %s, want %o root:root", path, got, want)
+		}
+	}
+}
+
+func usable(s status.Report) bool {
+	return len(s.Credentials) == 1 && s.Credentials[0].State == enroll.Active && s.Credentials[0].Proof != nil && s.Credentials[0].Problem == nil
+}
+
+func (r *rollout) proved(t *testing.T) {
+	r.report = r.await(t, 60*time.Second, "a proved certificate", usable)
+	if c := r.report.Credentials[0]; !strings.HasPrefix(c.Store, "nss:") || c.Account != "alice" {
+		t.Errorf("the certificate is in %s of %s", c.Store, c.Account)
+	}
+	r.keyIsThere(t)
+	if _, err := os.Stat(r.path("/var/lib/smime-agent/join-token")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the token's file is still there: %v", err)
+	}
+	if out, err := exec.Command("grep", "-rlaF", r.token, r.path("etc"), r.path("var"), r.path("home"), r.path("root")).Output(); err == nil {
+		t.Errorf("the join token is still in %s", out)
+	}
+}
+
+// keyIsThere asks NSS's own tool for the key and the certificate that belong together.
+func (r *rollout) keyIsThere(t *testing.T) {
+	t.Helper()
+	list := output(t, "certutil", "-L", "-d", "sql:"+r.path("/home/alice/.pki/nssdb"))
+	if !strings.Contains(list, "u,u,u") {
+		t.Errorf("no certificate with its key in alice's NSS database:\n%s", list)
+	}
+}
+
+func (r *rollout) killed(t *testing.T) {
+	for _, unit := range []string{agentUnit, helperUnit} {
+		before := r.property(t, unit, "MainPID")
+		begin := time.Now()
+		r.run(t, "kill", "-KILL", before)
+		r.eventually(t, 20*time.Second, "restart of "+unit, func() error {
+			if pid := r.property(t, unit, "MainPID"); pid == before || pid == "0" || r.property(t, unit, "NRestarts") == "0" {
+				return errors.New("not started again")
+			}
+			return nil
+		})
+		r.same(t, "after kill -9 of "+unit)
+		t.Logf("%s: killed, and all well again after %s", unit, time.Since(begin).Round(100*time.Millisecond))
+	}
+}
+
+// same waits until all is as it was: joined under the same name, the helper
+// attached, the same certificate, nothing new asked for.
+func (r *rollout) same(t *testing.T, when string) {
+	t.Helper()
+	was := r.report.Credentials[0]
+	now := r.await(t, 60*time.Second, when, func(s status.Report) bool {
+		return usable(s) && s.Device.Joined && len(s.Users) == 1
+	})
+	if c := now.Credentials[0]; c.Serial != was.Serial || c.ID != was.ID || now.Device.ID != r.report.Device.ID {
+		t.Errorf("%s: %s of device %s, before %s of device %s", when, c.Serial, now.Device.ID, was.Serial, r.report.Device.ID)
+	}
+	r.keyIsThere(t)
+}
+
+func (r *rollout) desktop(t *testing.T) {
+	before := r.property(t, helperUnit, "MainPID")
+	if out, err := r.as(t, "env", "DISPLAY=:7", "/usr/libexec/smime-agent/desktop-session"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	pid := r.property(t, helperUnit, "MainPID")
+	if pid == before || !strings.Contains(r.run(t, "cat", "/proc/"+pid+"/environ"), "DISPLAY=:7") {
+		t.Errorf("the helper (%s, before %s) does not know the display", pid, before)
+	}
+	r.same(t, "after the desktop came up")
+}
+
+func (r *rollout) unprivileged(t *testing.T) {
+	for _, path := range []string{"/var/lib/smime-agent", "/var/log/smime-agent"} {
+		if out, err := r.as(t, "ls", path); err == nil {
+			t.Errorf("alice reads %s: %s", path, out)
+		}
+	}
+	if out, err := r.as(t, "smime-agent", "status"); err != nil || !strings.Contains(out, "alice@example.com") {
+		t.Errorf("alice's status: %v\n%s", err, out)
+	}
+	if out, err := r.as(t, "rm", "/run/smime-agent/agent.sock"); err == nil {
+		t.Errorf("alice removed the socket: %s", out)
+	}
+}
+
+func (r *rollout) upgraded(t *testing.T) {
+	service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
+	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
+	if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
+		t.Error("an old program still runs")
+	}
+	r.same(t, "after an upgrade")
+}
+
+func (r *rollout) switchedOff(t *testing.T) {
+	r.run(t, "systemctl", "disable", "--now", agentUnit)
+	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
+	if got := r.property(t, agentUnit, "ActiveState"); got != "inactive" {
+		t.Errorf("an upgrade made the service %s that the administrator had switched off", got)
+	}
+	r.run(t, "systemctl", "enable", "--now", agentUnit)
+	r.same(t, "after switching it on again")
+}
+
+func (r *rollout) removed(t *testing.T) {
+	r.apt(t, "remove", "smime-agent")
+	r.nothingRuns(t)
+	r.keyIsThere(t)
+	r.apt(t, "install", "/opt/smime-agent.deb")
+	r.same(t, "after removing and installing again")
+}
+
+func (r *rollout) nothingRuns(t *testing.T) {
+	t.Helper()
+	if out, err := r.try(t.Context(), "pgrep", "--list-full", "^smime-"); err == nil {
+		t.Errorf("it still runs: %s", out)
+	}
+}
+
+// leftOver is what docs/deploy.md says remains after purging: what others put
+// into the policy folder, and what is the users' own.
+var leftOver = regexp.MustCompile(`^/home/alice/(\.pki|\.local(/state(/smime-agent)?)?)$|^/home/alice/\.(pki|local/state/smime-agent)/`)
+
+func (r *rollout) purged(t *testing.T) {
+	r.apt(t, "purge", "smime-agent")
+	r.nothingRuns(t)
+	r.keyIsThere(t)
+	var wrong []string
+	for path := range r.files(t) {
+		if !r.before[path] && !leftOver.MatchString(path) {
+			wrong = append(wrong, path)
+		}
+	}
+	slices.Sort(wrong)
+	if len(wrong) > 0 {
+		t.Errorf("left after purging:\n%s", strings.Join(wrong, "\n"))
+	}
+	for path, stays := range map[string]bool{
+		"/etc/smime-agent/policy.d/50-company.yaml": true, "/etc/smime-agent/server-ca.pem": true,
+		"/etc/smime-agent/config.yaml": false, "/var/lib/smime-agent": false, "/var/log/smime-agent": false,
+	} {
+		if _, err := os.Lstat(r.path(path)); stays != (err == nil) {
+			t.Errorf("%s: there should be %v: %v", path, stays, err)
+		}
+	}
+	if out := r.run(t, "systemctl", "list-units", "--all", "--no-legend", "--plain", "smime*"); strings.Contains(out, "failed") {
+		t.Errorf("systemd still complains: %s", out)
+	}
+}
+
+// files lists the machine's disk, without what apt and systemd keep about
+// themselves.
+func (r *rollout) files(t *testing.T) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	out := output(t, "find", r.root, "-xdev", "(", "-path", r.path("/var/cache"), "-o", "-path", r.path("/var/lib/dpkg"), "-o",
+		"-path", r.path("/var/lib/apt"), "-o", "-path", r.path("/var/lib/systemd"), "-o", "-path", r.path("/var/log/journal"), "-o",
+		"-path", r.path("/var/log/apt"), "-o", "-path", r.path("/var/log/dpkg.log"), "-o", "-path", r.path("/tmp"), "-o", "-path", r.path("/var/tmp"), "-o", "-path", r.path("/run"), ")", "-prune", "-o", "-print")
+	for line := range strings.Lines(out) {
+		all[strings.TrimPrefix(strings.TrimSpace(line), r.root)] = true
+	}
+	return all
+}
