@@ -72,6 +72,8 @@ var byReason = map[controlv1.Reason]remedy{
 	controlv1.Reason_REASON_OVERLOADED:        {enroll.Transient, enroll.CodeControlOverloaded, true, false, "Central management has too much to do at the moment." + retryHint},
 	controlv1.Reason_REASON_MALFORMED:         {enroll.Transient, enroll.CodeControlRejected, true, false, "Central management cannot make sense of this agent's message. Check that both are of matching versions."},
 	controlv1.Reason_REASON_UNAVAILABLE:       {enroll.Transient, enroll.CodeControlUnreachable, true, false, "Central management cannot work at the moment." + retryHint},
+	controlv1.Reason_REASON_CODE_WRONG:        {enroll.Waiting, enroll.CodeChallengePending, false, false, "The code is not the one that was mailed last. Enter that of the newest mail."},
+	controlv1.Reason_REASON_CODE_EXPIRED:      {enroll.Waiting, enroll.CodeChallengePending, false, false, "The code has expired. Another one is mailed; enter that."},
 }
 
 // byCode is for answers without a reason that we know: of a newer server, of
