@@ -70,7 +70,7 @@ func writePlist(b *strings.Builder, value any, indent string) {
 	}
 }
 
-const generated = "Generated from the table in agent/config; change it there, then: go generate ./agent/config"
+const generated = "Generated from the table in agent/config; change it there, then: make generate"
 
 // manifest describes the settings to editors of profiles, in the format of the
 // ProfileManifests project, which Jamf Pro and iMazing take.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command pictures takes the pictures of docs/user-guide.md: the built programs
 // ask and tell on a desktop that nobody sees, and what they show is saved. It runs
 // under an X server and a session bus of its own; `make pictures` gives it both.
