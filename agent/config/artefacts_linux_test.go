@@ -47,6 +47,7 @@ func artefacts() map[string][]byte {
 		"windows/zh-CN/smime-agent.adml": adml(chinese),
 		"macos/org.smime-agent.plist":    manifest(),
 		"macos/smime-agent.mobileconfig": profile(),
+		"macos/jamf-schema.json":         jamfSchema(),
 		"linux/config.yaml":              sample(),
 	}
 }
@@ -94,7 +95,7 @@ var chinese = words{
 	help:    func(s config.Setting) string { return s.HelpZH },
 	restart: "更改在服务下次启动时生效。", atOnce: "更改在一分钟内生效。",
 	name: "设置名称：", fallback: "默认值：", since: "起始版本：", since01: "smime-agent 0.1 或更高版本",
-	product: "S/MIME 代理", about: "S/MIME 代理的设置。谁获得哪种证书由集中管理服务器决定。",
+	product: "S/MIME 代理程序", about: "S/MIME 代理程序的设置。谁获得哪种证书由集中管理服务器决定。",
 	ask: "每行一项：",
 }
 
