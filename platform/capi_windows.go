@@ -68,14 +68,14 @@ func (h capiHandle) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) 
 	if _, pss := opts.(*rsa.PSSOptions); pss || !ok {
 		return nil, fmt.Errorf("%w: %T with %v", ErrUnsupported, opts, opts.HashFunc())
 	}
-	return h.CAPIKey.Sign(hash, digest)
+	return h.Sign(hash, digest)
 }
 
 func (h capiHandle) decrypt(msg []byte, oaep *rsa.OAEPOptions) ([]byte, error) {
 	if oaep != nil {
 		return nil, fmt.Errorf("%w: OAEP", ErrUnsupported)
 	}
-	return h.CAPIKey.Decrypt(msg)
+	return h.Decrypt(msg)
 }
 
 func (h capiHandle) agree([]byte) ([]byte, error) {

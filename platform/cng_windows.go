@@ -80,7 +80,7 @@ func (p cngProvider) isTPM2() bool {
 }
 
 // cngSpecs says how the kinds of keys are asked of CNG. An ECDSA key cannot
-// agree; an ECDH key whose usage allows it also signs, which is how a
+// agree; an ECDH key also signs (dotnet/corefx#5850), which is how a
 // certificate for both is possible, and which Create tries before it believes it.
 var cngSpecs = map[KeyAlgorithm]struct {
 	signing, both string

@@ -26,5 +26,6 @@ func systemPaths() Paths {
 		State:     filepath.Join(root, "state"),
 		Logs:      filepath.Join(root, "logs"),
 		Address:   pipePrefix + "smime-agent",
+		Service:   "smime-agent",
 	}
 }

@@ -118,6 +118,8 @@ type Paths struct {
 	State, Logs string
 	// Address is the local API's.
 	Address string
+	// Service is what the service is called in the system's service manager.
+	Service string
 }
 
 // SystemPaths gives the places of an installed agent.

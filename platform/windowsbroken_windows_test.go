@@ -5,7 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the name of a registry key
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -26,7 +26,7 @@ const myRegistry = `Software\Microsoft\SystemCertificates\My\Certificates\`
 // plantBlob writes an entry of the user's store past Windows' own code.
 func plantBlob(t *testing.T, der, blob []byte) {
 	t.Helper()
-	sum := sha1.Sum(der) //nolint:gosec // not for security
+	sum := sha1.Sum(der)
 	name := myRegistry + strings.ToUpper(hex.EncodeToString(sum[:]))
 	k, _, err := registry.CreateKey(registry.CURRENT_USER, name, registry.SET_VALUE)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestWindowsBrokenEntries(t *testing.T) {
 	}
 
 	s, id := windowsStore(t), platformtest.NewID(t)
-	chain := ca.Chain(t, makeKey(t, s, id).Public(), 0)
+	chain := ca.Chain(t, makeWindowsKey(t, s, id).Public(), 0)
 	if err := s.Install(t.Context(), id, chain); err != nil {
 		t.Fatalf("Install: %v", err)
 	}
@@ -195,7 +195,7 @@ func TestWindowsHalfKey(t *testing.T) {
 		t.Error("it is still listed after Delete")
 	}
 	plantHalf(t, id)
-	makeKey(t, s, id)
+	makeWindowsKey(t, s, id)
 	if info, ok := listedAs(t, s, id); !ok || info.Public == nil {
 		t.Errorf("Keys after Create: %+v, %v", info, ok)
 	}

@@ -143,7 +143,13 @@ func readBackLeaf(chain []*x509.Certificate, key wincrypt.KeyLocation) error {
 		if !ok || f.Key != key {
 			return fmt.Errorf("the leaf is not there with its key after it was filed (found: %v, key %q of %q)", ok, f.Key.Container, f.Key.Provider)
 		}
-		return cs.CheckBinding(chain[0].Raw)
+		err = cs.CheckBinding(chain[0].Raw)
+		if wincrypt.ClassOf(err) == wincrypt.Missing {
+			// The key is there, for it was found before: this is no [ErrNotFound],
+			// which would end the enrollment.
+			return errors.New("the certificate does not lead to its key: " + err.Error())
+		}
+		return err
 	})
 }
 

@@ -86,7 +86,7 @@ func TestWindowsKilled(t *testing.T) {
 		rounds = 10
 	}
 	s, ca, witness := windowsStore(t), platformtest.NewAuthority(t), platformtest.NewID(t)
-	old := ca.Chain(t, makeKey(t, s, witness).Public(), 0)
+	old := ca.Chain(t, makeWindowsKey(t, s, witness).Public(), 0)
 	if err := s.Install(t.Context(), witness, old); err != nil {
 		t.Fatal(err)
 	}

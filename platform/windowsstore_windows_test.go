@@ -3,6 +3,7 @@ package platform_test
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -39,8 +40,8 @@ func windowsStore(t *testing.T) platform.Store {
 	return s
 }
 
-// makeKey makes a key that goes with the test.
-func makeKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
+// makeWindowsKey makes a key that goes with the test.
+func makeWindowsKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
 	t.Helper()
 	k, err := s.Create(t.Context(), id, platform.KeySpec{Algorithm: platform.RSA2048, Sign: true, Decrypt: true})
 	if err != nil {
@@ -200,7 +201,7 @@ func entryFor(t *testing.T, store string, c *x509.Certificate) (wincrypt.Filed, 
 // TestWindowsFiling looks past our store at what mail programs will see.
 func TestWindowsFiling(t *testing.T) {
 	s, id, ca := windowsStore(t), platformtest.NewID(t), platformtest.NewAuthority(t)
-	chain := ca.Chain(t, makeKey(t, s, id).Public(), 0)
+	chain := ca.Chain(t, makeWindowsKey(t, s, id).Public(), 0)
 	if err := s.Install(t.Context(), id, chain); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +230,7 @@ func TestWindowsGenerations(t *testing.T) {
 	for generation := range 3 {
 		id := platformtest.NewID(t)
 		ids = append(ids, id)
-		if err := s.Install(t.Context(), id, ca.Chain(t, makeKey(t, s, id).Public(), generation)); err != nil {
+		if err := s.Install(t.Context(), id, ca.Chain(t, makeWindowsKey(t, s, id).Public(), generation)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,5 +282,50 @@ func TestUnderWineRSAOnly(t *testing.T) {
 	}
 	if _, ok := findStore(t, "windows:tpm"); ok {
 		t.Error("the store claims a TPM; Wine opens the TPM's provider, as it opens any name")
+	}
+}
+
+// TestWindowsKinds: a key of each kind is listed and goes without a trace, and
+// one that was made for signing only does nothing else.
+func TestWindowsKinds(t *testing.T) {
+	for _, name := range []string{"windows", "windows:tpm"} {
+		s, ok := findStore(t, name)
+		if !ok {
+			continue
+		}
+		for _, kind := range shorter(s) {
+			t.Run(name+" "+string(kind), func(t *testing.T) { testKind(t, s, kind) })
+		}
+	}
+}
+
+func testKind(t *testing.T, s platform.Store, kind platform.KeyAlgorithm) {
+	t.Helper()
+	id := platformtest.NewID(t)
+	key, err := s.Create(t.Context(), id, platform.KeySpec{Algorithm: kind, Sign: true})
+	if err != nil {
+		t.Fatalf("Create: %v", err)
+	}
+	defer forget(t, s, id)
+	if info, ok := listedAs(t, s, id); !ok || info.Public == nil {
+		t.Errorf("Keys: %+v, %v", info, ok)
+	}
+	if agreer, ok := key.(platform.Agreer); ok {
+		other, err := ecdh.P256().GenerateKey(rand.Reader)
+		if kind == platform.P384 {
+			other, err = ecdh.P384().GenerateKey(rand.Reader)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if secret, err := agreer.ECDH(other.PublicKey()); !errors.Is(err, platform.ErrUnsupported) {
+			t.Errorf("ECDH with a key for signing: %x, %v", secret, err)
+		}
+	}
+	if err := s.Delete(t.Context(), id); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+	if info, ok := listedAs(t, s, id); ok {
+		t.Errorf("Keys after Delete: %+v", info)
 	}
 }

@@ -146,14 +146,6 @@ func ledgerCSV(out io.Writer, entries []*controlv1.LedgerEntry) error {
 	return writeCSV(out, rows)
 }
 
-// inert keeps a spreadsheet from running what a device calls itself as a formula.
-func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
-}
-
 func proofWord(p *controlv1.ProofReport) string {
 	switch {
 	case p == nil:

@@ -72,9 +72,13 @@ func (s *Session) keyFor(ctx context.Context, store platform.Store, w enroll.Req
 // P-256, but none that agree (tpm2-pkcs11 1.9), and RSA keys that do both.
 func (s *Session) createKey(ctx context.Context, store platform.Store, w enroll.RequestWanted) (platform.Key, error) {
 	has := store.Info().Algorithms
+	owner := ""
+	if len(w.Mailboxes) > 0 {
+		owner = w.Mailboxes[0]
+	}
 	why := fmt.Errorf("store %s makes %q, accepted are %q", w.Store, has, w.Keys)
 	for _, kind := range w.Keys {
-		spec := platform.KeySpec{Algorithm: platform.KeyAlgorithm(kind), Sign: w.Sign, Decrypt: w.Encrypt}
+		spec := platform.KeySpec{Algorithm: platform.KeyAlgorithm(kind), Sign: w.Sign, Decrypt: w.Encrypt, Owner: owner}
 		if !slices.Contains(has, spec.Algorithm) {
 			continue
 		}

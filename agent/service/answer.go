@@ -131,7 +131,7 @@ func (s *Service) facts() status.Facts {
 		Version: s.options.Version, Started: s.started, Starting: s.starting,
 		Device: status.Device{
 			ID: s.joined.DeviceID, Name: s.machine.Hostname, Joined: s.joined.DeviceID != "",
-			IdentityEnds: s.joined.NotAfter, Server: s.settings.Server, LastContact: s.memory.Contact,
+			IdentityFrom: s.joined.NotBefore, IdentityEnds: s.joined.NotAfter, Server: s.settings.Server, LastContact: s.memory.Contact,
 			NextContact: s.memory.Next, ClockOffset: s.memory.Offset.Seconds(), PolicyRevision: s.memory.Revision,
 		},
 		Organization: status.Organization{Name: s.settings.Organization},

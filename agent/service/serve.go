@@ -13,9 +13,6 @@ import (
 	"smime-agent/platform"
 )
 
-// Name is the service's name in the system's service manager.
-const Name = "smime-agent"
-
 // Actions are what [Control] takes.
 var Actions = []string{"install", "uninstall", "start", "stop", "restart", "status"}
 
@@ -25,14 +22,14 @@ func Serve(ctx context.Context, o Options) error {
 	if !o.Managed {
 		return Run(ctx, o)
 	}
-	system, err := platform.OpenSystemLog(Name)
+	system, err := platform.OpenSystemLog(name())
 	if err == nil {
 		o.system = system
-		defer system.Close()
+		defer func() { _ = system.Close() }() // nobody is left to be told
 	}
-	return platform.RunManaged(ctx, Name, func(ctx context.Context) error {
+	return platform.RunManaged(ctx, name(), func(ctx context.Context) error {
 		// The installer may not have said all that the service manager should know.
-		if err := platform.PrepareService(Name); err != nil {
+		if err := platform.PrepareService(name()); err != nil {
 			o.tell(slog.LevelWarn, "The service manager did not take all settings.", err)
 		}
 		err := Run(ctx, o)
@@ -93,13 +90,13 @@ func controlNow(action string, arguments []string) (string, error) {
 		return "", fmt.Errorf("service %s: %w", action, err)
 	}
 	if action == "install" {
-		return "", platform.PrepareService(Name)
+		return "", platform.PrepareService(name())
 	}
 	return "", nil
 }
 
 func manager(s service.Service) (string, error) {
-	if state, err := platform.ServiceState(Name); !errors.Is(err, platform.ErrUnsupported) {
+	if state, err := platform.ServiceState(name()); !errors.Is(err, platform.ErrUnsupported) {
 		return state, err
 	}
 	switch st, err := s.Status(); {
@@ -115,9 +112,12 @@ func manager(s service.Service) (string, error) {
 	return "unknown", nil
 }
 
+// name is the service's in the system's service manager.
+func name() string { return platform.SystemPaths().Service }
+
 func definition() *service.Config {
 	return &service.Config{
-		Name: Name, DisplayName: "S/MIME Agent",
+		Name: name(), DisplayName: "S/MIME Agent",
 		Description: "Gives the people on this computer S/MIME certificates and keeps them working.",
 		Arguments:   []string{"service", "run", "--managed"},
 		// What Windows is to know beside this, platform.PrepareService sets: with

@@ -27,6 +27,7 @@ const (
 type Config struct {
 	Listen          string   `yaml:"listen"`
 	Web             string   `yaml:"web"`
+	AdminWeb        string   `yaml:"admin_web"`
 	Hosts           []string `yaml:"hosts"`
 	PublicURL       string   `yaml:"public_url"`
 	Reserved        bool     `yaml:"reserved_policy_oid"`

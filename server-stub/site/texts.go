@@ -9,6 +9,10 @@ const (
 listen: {{printf "%q" .Listen}}
 # For revocation lists and CA certificates: plain HTTP.
 web: {{printf "%q" .Web}}
+# The administrators' web page; empty means none. On an address of this machine
+# alone, such as 127.0.0.1:8081, it is plain HTTP for whoever is on the machine; on any other it is
+# HTTPS and asks for an administrator's certificate.
+admin_web: {{printf "%q" .AdminWeb}}
 # Names and addresses of this server, for its TLS certificate. The first is the main one.
 hosts:
 {{- range .Hosts}}
@@ -69,7 +73,6 @@ rules:
     stores: [auto]
     renewal:
       before: 60d
-      rotation: new-key
     note:
       en: "With this certificate you sign and encrypt your mail."
       zh: "此证书用于对您的电子邮件进行签名和加密。"

@@ -105,8 +105,15 @@ rules:
 `
 }
 
+// TestSameKeyRenewal: with "same-key", and where the rule leaves it to the machine.
 func TestSameKeyRenewal(t *testing.T) {
-	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "same-key")})
+	for _, rotation := range []string{"same-key", `""`} {
+		t.Run(rotation, func(t *testing.T) { testSameKeyRenewal(t, rotation) })
+	}
+}
+
+func testSameKeyRenewal(t *testing.T, rotation string) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", rotation)})
 	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
 	d.syncAs(t, alice())
 	key := p256(t)
@@ -123,6 +130,21 @@ func TestSameKeyRenewal(t *testing.T) {
 	if entries := ledger(t, s); len(entries) != 2 || entries[0].GetStatus() != "replaced" || entries[1].GetStatus() != "valid" {
 		t.Errorf("ledger %v, want one replaced and one valid", entries)
 	}
+}
+
+// TestNewKeyRenewal: a rule that wants a new key takes no old one.
+func TestNewKeyRenewal(t *testing.T) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "new-key")})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	key := p256(t)
+	if _, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, key))); err != nil {
+		t.Fatal(err)
+	}
+	renewal := submission(enrollmentID(2), csr(t, key))
+	renewal.Replaces = enrollmentID(1)
+	_, err := d.Submit(t.Context(), renewal)
+	wantReason(t, err, "KEY_REUSED")
 }
 
 func TestApproval(t *testing.T) {

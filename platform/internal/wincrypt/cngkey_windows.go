@@ -122,8 +122,8 @@ func (k *CNGKey) decrypt(msg []byte, padding unsafe.Pointer, flags uint32) ([]by
 }
 
 // Agree gives the x-coordinate of the common point, big-endian, for a remote
-// key from [ECDHBlob]. The raw secret came with Windows 10 (bcrypt.h,
-// BCRYPT_KDF_RAW_SECRET); it is little-endian.
+// key from [ECDHBlob]. The raw secret came with Windows 10; it is little-endian
+// (Microsoft Learn, BCryptDeriveKey, BCRYPT_KDF_RAW_SECRET).
 func (k *CNGKey) Agree(remote []byte) (secret []byte, err error) {
 	layout, err := text("ECCPUBLICBLOB")
 	if err != nil {

@@ -30,6 +30,7 @@ const (
 	AdminService_DecideRequest_FullMethodName  = "/control.v1.AdminService/DecideRequest"
 	AdminService_ListLedger_FullMethodName     = "/control.v1.AdminService/ListLedger"
 	AdminService_GetCertificate_FullMethodName = "/control.v1.AdminService/GetCertificate"
+	AdminService_GetCoverage_FullMethodName    = "/control.v1.AdminService/GetCoverage"
 	AdminService_Revoke_FullMethodName         = "/control.v1.AdminService/Revoke"
 	AdminService_ListLeavers_FullMethodName    = "/control.v1.AdminService/ListLeavers"
 	AdminService_Instruct_FullMethodName       = "/control.v1.AdminService/Instruct"
@@ -62,6 +63,8 @@ type AdminServiceClient interface {
 	ListLedger(ctx context.Context, in *ListLedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListLedgerResponse], error)
 	// GetCertificate gives one certificate with its history.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error)
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
 	// ListLeavers gives certificates in force whose mailbox policy gives their
 	// holder no longer, and revokes them if a reason is named.
@@ -202,6 +205,16 @@ func (c *adminServiceClient) GetCertificate(ctx context.Context, in *GetCertific
 	return out, nil
 }
 
+func (c *adminServiceClient) GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCoverageResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCoverage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeResponse)
@@ -280,6 +293,8 @@ type AdminServiceServer interface {
 	ListLedger(*ListLedgerRequest, grpc.ServerStreamingServer[ListLedgerResponse]) error
 	// GetCertificate gives one certificate with its history.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error)
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
 	// ListLeavers gives certificates in force whose mailbox policy gives their
 	// holder no longer, and revokes them if a reason is named.
@@ -333,6 +348,9 @@ func (UnimplementedAdminServiceServer) ListLedger(*ListLedgerRequest, grpc.Serve
 }
 func (UnimplementedAdminServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedAdminServiceServer) GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCoverage not implemented")
 }
 func (UnimplementedAdminServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
@@ -561,6 +579,24 @@ func _AdminService_GetCertificate_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetCoverage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCoverageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCoverage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCoverage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCoverage(ctx, req.(*GetCoverageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeRequest)
 	if err := dec(in); err != nil {
@@ -686,6 +722,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCertificate",
 			Handler:    _AdminService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "GetCoverage",
+			Handler:    _AdminService_GetCoverage_Handler,
 		},
 		{
 			MethodName: "Revoke",
