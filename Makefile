@@ -66,6 +66,7 @@ fresh: generate ## Fail if generated files or go.mod are not what is committed
 .PHONY: e2e
 e2e: e2e-install build ## Real stores, outside judges, kills (installs Debian packages as root)
 	SMIME_AGENT_REQUIRE=1 $(GO) test -count=1 -timeout 30m ./platform/... ./agent/e2e/... ./agent/smime/...
+	@$(MAKE) e2e-wine
 
 .PHONY: e2e-wine
 e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (installs Debian packages as root)
