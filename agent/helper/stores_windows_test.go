@@ -62,7 +62,9 @@ func TestWindowsStoreProved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(v.Keys, func(k enroll.KeyFound) bool { return k.ID == id && k.Store == name && len(k.Chain) > 1 && bytes.Equal(k.Chain[0], chain[0]) }) {
+	if !slices.ContainsFunc(v.Keys, func(k enroll.KeyFound) bool {
+		return k.ID == id && k.Store == name && len(k.Chain) > 1 && bytes.Equal(k.Chain[0], chain[0])
+	}) {
 		t.Errorf("the inventory does not list the key: %+v", v.Keys)
 	}
 	wantError(t, w.session.Discard(t.Context(), name, id, nil), enroll.Waiting, enroll.CodeStoreDenied)
