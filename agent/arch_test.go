@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"server-stub":            {"proto/control/v1", "server-stub/*"},
 	"server-stub/*":          {"proto/control/v1", "server-stub/*"},
 	"platform/internal/*":    {},
+	"installer/macos":        {},
 	"platform/platformtest":  {"platform"},
 	"agent/cmd/smime-agent":  {"agent/config", "agent/enroll", "agent/local", "agent/service", "agent/status", "agent/text", "platform"},
 	"agent/cmd/smime-helper": {"agent/config", "agent/enroll", "agent/helper", "agent/local", "agent/text", "platform"},

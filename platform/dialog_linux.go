@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -19,7 +18,7 @@ type dialogEnd struct {
 
 // runDialog shows a dialog until it is answered or ctx ends; then the program
 // dies with whatever it started. Texts are arguments, never a shell's.
-func runDialog(ctx context.Context, program string, args ...string) (dialogEnd, error) {
+func runDialog(ctx context.Context, env []string, program string, args ...string) (dialogEnd, error) {
 	if !graphical() {
 		return dialogEnd{}, unsupported("this session has no display", nil)
 	}
@@ -29,7 +28,7 @@ func runDialog(ctx context.Context, program string, args ...string) (dialogEnd, 
 	}
 	var out, warns bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = dialogEnv(os.Environ())
+	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = &out, &warns
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -147,6 +147,17 @@ func TestZenityOutsideUTF8(t *testing.T) {
 	}
 }
 
+// TestZenityWithoutItsLocale: a locale that is named but not installed is what a
+// small system, or a login over ssh, often has.
+func TestZenityWithoutItsLocale(t *testing.T) {
+	only(t, "zenity")
+	t.Setenv("LC_ALL", "xx_XX.UTF-8")
+	got, err := askWhile(t, question, func() { person(t, question.Title, keys("Tab", "Tab", "Return")...) })
+	if got != platform.AnswerYes || err != nil {
+		t.Errorf("got %q, %v, want yes", got, err)
+	}
+}
+
 func TestDialogEnds(t *testing.T) {
 	for _, program := range []string{"zenity", "kdialog"} {
 		t.Run(program, func(t *testing.T) {

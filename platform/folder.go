@@ -47,7 +47,7 @@ func writeIn(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 	temp := tempPrefix + name + "-" + rand.Text()
 	err := fill(root, temp, data, perm)
 	if err == nil {
-		err = root.Rename(temp, name)
+		err = replaceIn(root, temp, name)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, errors.Join(denied(err), forget(root, temp)))
@@ -59,14 +59,11 @@ func writeIn(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 }
 
 func fill(root *os.Root, name string, data []byte, perm fs.FileMode) error {
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	f, err := createIn(root, name, perm)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(perm) // the umask may have taken something away
-	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -74,7 +71,7 @@ func fill(root *os.Root, name string, data []byte, perm fs.FileMode) error {
 }
 
 func forget(root *os.Root, name string) error {
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIn(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -25,6 +25,20 @@ func syncFolder(root *os.Root) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+func createIn(root *os.Root, name string, perm fs.FileMode) (*os.File, error) {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(perm); err != nil { // the umask may have taken something away
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func replaceIn(root *os.Root, from, to string) error { return root.Rename(from, to) }
+func removeIn(root *os.Root, name string) error      { return root.Remove(name) }
+
 func privateDir(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html"
+	"os"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ func (kdialog) Ask(ctx context.Context, q Question) (Answer, error) {
 	if q.Later != "" {
 		args = append(args, "--cancel-label", kdialogLabel(q.Later))
 	}
-	end, err := runDialog(ctx, "kdialog", append(args, "--yesnocancel", kdialogText(q.Text))...)
+	end, err := runDialog(ctx, dialogEnv(os.Environ()), "kdialog", append(args, "--yesnocancel", kdialogText(q.Text))...)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +44,7 @@ func (kdialog) Enter(ctx context.Context, e Entry) (string, error) {
 	if e.Secret {
 		kind = "--password"
 	}
-	end, err := runDialog(ctx, "kdialog", "--title", plainLine(e.Title), kind, kdialogText(e.Text))
+	end, err := runDialog(ctx, dialogEnv(os.Environ()), "kdialog", "--title", plainLine(e.Title), kind, kdialogText(e.Text))
 	if err != nil {
 		return "", err
 	}

@@ -29,7 +29,7 @@ func TestKeychain(t *testing.T) {
 	}
 }
 
-func makeKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
+func makeMacKey(t *testing.T, s platform.Store, id platform.KeyID) platform.Key {
 	t.Helper()
 	key, err := s.Create(t.Context(), id, platform.KeySpec{Algorithm: platform.P256, Sign: true, Decrypt: true, Owner: "alice@example.com"})
 	if err != nil {
@@ -75,7 +75,7 @@ func TestKeychainHalves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, id := &platform.MemoryKeychain{}, platformtest.NewID(t)
 			s := m.Store()
-			makeKey(t, s, id)
+			makeMacKey(t, s, id)
 			spoil(m, id)
 			infos, err := s.Keys(t.Context())
 			if err != nil || len(infos) != 1 || infos[0].ID != id || infos[0].Public != nil {
@@ -84,7 +84,7 @@ func TestKeychainHalves(t *testing.T) {
 			if _, err := s.Open(t.Context(), id); !errors.Is(err, platform.ErrNotFound) {
 				t.Errorf("Open of half a key: %v", err)
 			}
-			makeKey(t, s, id)
+			makeMacKey(t, s, id)
 			if names := m.Names(); len(names) != 1 || !strings.Contains(names[0], "alice@example.com") {
 				t.Errorf("keys: %q", names)
 			}
@@ -96,7 +96,7 @@ func TestKeychainHalves(t *testing.T) {
 func TestKeychainLostPublic(t *testing.T) {
 	m, id := &platform.MemoryKeychain{}, platformtest.NewID(t)
 	s := m.Store()
-	key := makeKey(t, s, id)
+	key := makeMacKey(t, s, id)
 	if err := s.Install(t.Context(), id, platformtest.NewAuthority(t).Chain(t, key.Public(), 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestKeychainLostPublic(t *testing.T) {
 func TestKeychainUnreadable(t *testing.T) {
 	m, id := &platform.MemoryKeychain{}, platformtest.NewID(t)
 	s := m.Store()
-	makeKey(t, s, id)
+	makeMacKey(t, s, id)
 	m.Fail = failing("Public", security.AuthFailed)
 	if infos, err := s.Keys(t.Context()); !errors.Is(err, platform.ErrDenied) {
 		t.Errorf("Keys: %+v, %v, want ErrDenied", infos, err)
@@ -133,7 +133,7 @@ func TestKeychainUnreadable(t *testing.T) {
 func TestKeychainPrefers(t *testing.T) {
 	m, id, ca := &platform.MemoryKeychain{}, platformtest.NewID(t), platformtest.NewAuthority(t)
 	s := m.Store()
-	key := makeKey(t, s, id)
+	key := makeMacKey(t, s, id)
 	old, young := ca.Chain(t, key.Public(), 0), ca.Chain(t, key.Public(), 1)
 	if len(old[0].EmailAddresses) == 0 {
 		t.Fatal("the test's certificate has no address")

@@ -36,7 +36,10 @@ func TestLockFollowsNoLink(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")); err != nil {
 		t.Skipf("no links here: %v", err)
 	}
-	if _, err := Lock(filepath.Join(dir, "link")); err == nil {
+	if unlock, err := Lock(filepath.Join(dir, "link")); err == nil {
+		if err := unlock(); err != nil {
+			t.Error(err)
+		}
 		if _, err := os.Lstat(filepath.Join(dir, "elsewhere")); err == nil {
 			t.Error("a file was made behind a link")
 		}

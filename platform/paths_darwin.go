@@ -15,5 +15,6 @@ func systemPaths() Paths {
 		State:   "/var/db/smime-agent",
 		Logs:    "/var/log/smime-agent",
 		Address: "/var/db/smime-agent-run/agent.sock",
+		Service: "org.smime-agent",
 	}
 }

@@ -9,5 +9,6 @@ func systemPaths() Paths {
 		State:   "/var/lib/smime-agent",
 		Logs:    "/var/log/smime-agent",
 		Address: "/run/smime-agent/agent.sock",
+		Service: "smime-agent",
 	}
 }

@@ -111,12 +111,15 @@ func PeerOf(c net.Conn) (Peer, error) { return peerOf(c) }
 // Paths is where things lie on this system.
 type Paths struct {
 	// Config is the administrator's settings file; Policy is the folder or registry
-	// key of managed policy.
-	Config, Policy string
+	// key of managed policy. Installed is the place of what the installer was told,
+	// for [ReadPolicy]; empty where installers write the settings file.
+	Config, Policy, Installed string
 	// State is the service's folder, Logs that of its logs.
 	State, Logs string
 	// Address is the local API's.
 	Address string
+	// Service is what the service is called in the system's service manager.
+	Service string
 }
 
 // SystemPaths gives the places of an installed agent.

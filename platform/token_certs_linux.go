@@ -88,7 +88,7 @@ func (s *tokenStore) withPublic(ctx context.Context, a access, what string, id K
 ) error {
 	hidden := false
 	look := func(ss *pkcs11.Session) error {
-		pairs, filed, err := findPairs(ss, string(id))
+		pairs, filed, err := a.look(ss, id)
 		if err != nil {
 			return err
 		}
@@ -115,6 +115,16 @@ func (s *tokenStore) withPublic(ctx context.Context, a access, what string, id K
 		err = s.use(ctx, a, what+" "+string(id), look)
 	}
 	return err
+}
+
+// look finds what bears the ID. Who files a certificate does not read those that
+// are there, unless he needs them to choose.
+func (a access) look(ss *pkcs11.Session, id KeyID) ([]pair, []pkcs11.Filed, error) {
+	if a.write {
+		pairs, err := findKey(ss, string(id))
+		return pairs, nil, err
+	}
+	return findPairs(ss, string(id))
 }
 
 // bestPublic picks, of what is seen without login, a certified key first.

@@ -46,7 +46,7 @@ func (s *tokenStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key, e
 		if err := ss.Generate(wanted); err != nil {
 			return err
 		}
-		pairs, _, err := findPairs(ss, string(id))
+		pairs, err := findKey(ss, string(id))
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func (s *tokenStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key, e
 // makeRoom gives ErrExists if a usable key bears the ID, after mending it, and
 // clears away everything else under that ID.
 func makeRoom(ss *pkcs11.Session, id KeyID) error {
-	pairs, _, err := findPairs(ss, string(id))
+	pairs, err := findKey(ss, string(id))
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *tokenStore) Open(ctx context.Context, id KeyID) (Key, error) {
 }
 
 func findBest(ss *pkcs11.Session, id KeyID) (pair, error) {
-	pairs, _, err := findPairs(ss, string(id))
+	pairs, err := findKey(ss, string(id))
 	if err != nil {
 		return pair{}, err
 	}

@@ -64,16 +64,32 @@ func (p pair) halves() []pkcs11.Half {
 	return all
 }
 
-// findPairs puts the halves with a label (all, if it is empty) together.
+// findPairs puts the halves with a label (all, if it is empty) together, and
+// says which are certified.
 func findPairs(ss *pkcs11.Session, label string) ([]pair, []pkcs11.Filed, error) {
 	halves, err := ss.KeyHalves(label)
 	if err != nil {
 		return nil, nil, err
 	}
-	filed, err := ss.Certificates()
+	return certify(ss, pairUp(halves))
+}
+
+// findKey is findPairs for who wants to choose a key: where there is no choice,
+// one finished pair or nothing, the certificates are not read.
+func findKey(ss *pkcs11.Session, label string) ([]pair, error) {
+	halves, err := ss.KeyHalves(label)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	pairs := pairUp(halves)
+	if len(pairs) == 0 || len(pairs) == 1 && pairs[0].finished() {
+		return pairs, nil
+	}
+	pairs, _, err = certify(ss, pairs)
+	return pairs, err
+}
+
+func pairUp(halves []pkcs11.Half) []pair {
 	var pairs []pair
 	for _, h := range halves {
 		if h.Private {
@@ -90,6 +106,14 @@ func findPairs(ss *pkcs11.Session, label string) ([]pair, []pkcs11.Filed, error)
 			continue
 		}
 		pairs[i].public, pairs[i].key = &h, h.Public
+	}
+	return pairs
+}
+
+func certify(ss *pkcs11.Session, pairs []pair) ([]pair, []pkcs11.Filed, error) {
+	filed, err := ss.Certificates()
+	if err != nil {
+		return nil, nil, err
 	}
 	for i := range pairs {
 		pairs[i].lookUp(filed)

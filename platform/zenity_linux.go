@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -42,8 +43,9 @@ func (zenity) Ask(ctx context.Context, q Question) (Answer, error) {
 }
 
 func (zenity) Enter(ctx context.Context, e Entry) (string, error) {
-	// The label of an entry shows markup as it is, but takes "_" for a mark.
-	args := []string{"--entry", "--title=" + plainLine(e.Title), "--text=" + doubled(plain(e.Text), "_")}
+	// The label of an entry shows markup as it is, but takes "_" for a mark; and it
+	// does not break lines, so that a long text would make a window wider than the screen.
+	args := []string{"--entry", "--title=" + plainLine(e.Title), "--text=" + doubled(folded(plain(e.Text), entryColumns), "_")}
 	if e.Secret {
 		args = append(args, "--hide-text")
 	}
@@ -69,8 +71,16 @@ func (zenity) Notify(context.Context, Notice) error {
 	return unsupported("zenity shows notices through the notification service only", nil)
 }
 
+// entryColumns is about the width of zenity's questions, which break lines.
+const entryColumns = 64
+
 func runZenity(ctx context.Context, args []string) (dialogEnd, error) {
-	end, err := runDialog(ctx, "zenity", args...)
+	end, err := runDialog(ctx, dialogEnv(os.Environ()), "zenity", args...)
+	if err == nil && end.code > 5 {
+		// The environment may name a locale that is not installed. Then the C library
+		// falls back to ASCII, and zenity refuses any other letter.
+		end, err = runDialog(ctx, append(dialogEnv(os.Environ()), "LC_ALL=C.UTF-8"), "zenity", args...)
+	}
 	if err != nil {
 		return end, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/sheet"
 )
 
 func (a *app) devicesCommand() *cobra.Command {
@@ -153,19 +153,18 @@ func devicesCSV(out io.Writer, devices []*controlv1.Device) error {
 }
 
 // full is the form of times in CSV, always UTC.
-const full = "2006-01-02T15:04:05Z"
+const full = sheet.Full
 
-// writeCSV writes rows so that no spreadsheet takes a cell for a formula.
+// writeCSV leaves out what tables show for what is not there.
 func writeCSV(out io.Writer, rows [][]string) error {
 	for _, row := range rows {
 		for i, cell := range row {
 			if cell == none {
-				cell = ""
+				row[i] = ""
 			}
-			row[i] = inert(cell)
 		}
 	}
-	return csv.NewWriter(out).WriteAll(rows)
+	return sheet.Write(out, rows)
 }
 
 // format is how a list is written.

@@ -38,6 +38,7 @@ func (a *app) ledgerCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.AddCommand(a.ledgerShow())
 	form.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&expiring, "expiring", "", "only valid certificates that end within this time, e.g. 60d")
@@ -47,6 +48,43 @@ func (a *app) ledgerCommand() *cobra.Command {
 	flags.StringVar(&req.DeviceId, "device", "", "only of this device")
 	flags.BoolVar(&req.WithCertificate, "certificates", false, "with the certificates themselves (JSON only)")
 	return cmd
+}
+
+func (a *app) ledgerShow() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show SERIAL", Short: "One certificate with its history", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
+				resp, err := c.GetCertificate(ctx, &controlv1.GetCertificateRequest{Serial: args[0]})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(a.out, []*controlv1.GetCertificateResponse{resp})
+				}
+				return a.showCertificate(resp)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON, with the certificate itself")
+	return cmd
+}
+
+func (a *app) showCertificate(r *controlv1.GetCertificateResponse) error {
+	e := r.GetEntry()
+	head := [][]string{
+		{"Certificate", e.GetSerial()}, {"Name", dash(e.GetName())}, {"Mailboxes", strings.Join(e.GetMailboxes(), " ")},
+		{"Department", dash(e.GetDepartment())}, {"Type", e.GetType()}, {"CA", e.GetCa()}, {"Status", e.GetStatus()},
+		{"Valid", day(e.GetNotBefore()) + " to " + day(e.GetNotAfter())}, {"Device", e.GetDeviceId() + " " + e.GetHostname()},
+		{"User", e.GetUser()}, {"Store", dash(e.GetStore())}, {"Protection", dash(e.GetProtection())}, {"Proved", proofText(e.GetProof())},
+		{"SHA-256", e.GetFingerprintSha256()},
+	}
+	lines := [][]string{{"TIME", "WHAT", "DETAIL", "CERTIFICATE"}}
+	for _, l := range r.GetHistory() {
+		lines = append(lines, []string{minute(l.GetAt()), l.GetCode(), dash(l.GetDetail()), l.GetSerial()})
+	}
+	return a.tables(head, lines)
 }
 
 func (a *app) printLedger(entries []*controlv1.LedgerEntry, form format) error {
@@ -106,14 +144,6 @@ func ledgerCSV(out io.Writer, entries []*controlv1.LedgerEntry) error {
 		})
 	}
 	return writeCSV(out, rows)
-}
-
-// inert keeps a spreadsheet from running what a device calls itself as a formula.
-func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
 }
 
 func proofWord(p *controlv1.ProofReport) string {

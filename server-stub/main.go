@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, e env) error {
 	flags.StringVar(&a.caFile, "ca", "", "PEM file with the server's transport CA (default: from the data directory)")
 	root.AddCommand(
 		a.initCommand(), a.serveCommand(), a.adminCommand(), a.tokenCommand(), a.devicesCommand(), a.deviceCommand(),
-		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.revokeCommand(), a.policyCommand(),
+		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.coverageCommand(), a.revokeCommand(), a.policyCommand(),
 		a.leaversCommand(), a.renewCommand(), a.proveCommand(), a.rootListCommand(), a.versionCommand(),
 	)
 	return explain(root.ExecuteContext(ctx))

@@ -177,6 +177,12 @@ func TestCommands(t *testing.T) {
 	call("prove", m.id)
 	fails("has no enrollment", "renew", m.id, "smime-nothing")
 	call("revoke", cert.SerialNumber.Text(16), "--reason", "superseded")
+	if out := call("ledger", "show", cert.SerialNumber.Text(16)); !strings.Contains(out, "superseded") || !strings.Contains(out, "submitted") {
+		t.Errorf("ledger show shows\n%s", out)
+	}
+	if out := call("ledger", "--status", "valid", "--csv"); strings.Contains(out, "alice@example.com") {
+		t.Errorf("a revoked certificate is valid:\n%s", out)
+	}
 	fails("is no reason", "revoke", cert.SerialNumber.Text(16), "--reason", "because")
 	if out := call("ledger"); !strings.Contains(out, "revoked") {
 		t.Errorf("ledger shows after the revocation\n%s", out)

@@ -40,6 +40,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringArrayVar(&f.Hosts, "host", nil, "name or address of this server, may be repeated (default: this machine's name, localhost)")
 	flags.StringVar(&f.Listen, "listen", "", "address for agents and administrators (default :8443)")
 	flags.StringVar(&f.Web, "web", "", "address for revocation lists over HTTP (default :8080)")
+	flags.StringVar(&f.AdminWeb, "admin-web", "", "address for the administrators' web page, such as 127.0.0.1:8081 (default: none)")
 	flags.StringVar(&f.PublicURL, "public-url", "", "beginning of the URLs in certificates (default http://HOST:PORT)")
 	flags.StringVar(&f.OwnPolicy, "own-policy-oid", "", "the company's policy OID, in place of the reserved one")
 	flags.BoolVar(&f.RSA, "rsa", false, "RSA CAs; each certificate then costs some ten times the work")
@@ -101,6 +102,9 @@ func (a *app) serveCommand() *cobra.Command {
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
 			log.Info("serving", "address", s.Addr, "web", s.WebAddr)
+			if s.AdminAddr != "" {
+				log.Info("administrators' page", "url", s.AdminAddr)
+			}
 			if _, err := fmt.Fprintf(a.out, "listening on %s, web on %s\n", s.Addr, s.WebAddr); err != nil {
 				return err
 			}

@@ -14,9 +14,7 @@ var update = flag.Bool("update", false, "write the documentation instead of comp
 
 const documentPath = "../../docs/settings.md"
 
-// TestDocument holds docs/settings.md to the table. The file is made by
-//
-//	go test ./agent/config -run TestDocument -update
+// TestDocument holds docs/settings.md to the table; go generate makes it.
 func TestDocument(t *testing.T) {
 	want := document()
 	if *update {
@@ -29,13 +27,13 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the table says; run this test with -update", documentPath)
+		t.Errorf("%s is not what the table says; run make generate", documentPath)
 	}
 }
 
 const documentHead = `# Settings
 
-<!-- Generated from the table in agent/config; change it there, then: go test ./agent/config -run TestDocument -update -->
+<!-- Generated from the table in agent/config; change it there, then: make generate -->
 
 Settings come from three places. The first that sets a value wins:
 

@@ -18,9 +18,6 @@ func (p Pin) String() string { return pinPrefix + base64.StdEncoding.EncodeToStr
 // MarshalText writes the pin as [Pin.String] does.
 func (p Pin) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// PinOf computes the pin of a SubjectPublicKeyInfo (DER).
-func PinOf(spki []byte) Pin { return sha256.Sum256(spki) }
-
 // parsePin is strict: a pin has one spelling.
 func parsePin(s string) (Pin, bool) {
 	text, ok := strings.CutPrefix(s, pinPrefix)

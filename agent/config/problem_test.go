@@ -128,10 +128,3 @@ func TestContradictions(t *testing.T) {
 		}
 	}
 }
-
-func TestPinOf(t *testing.T) {
-	// SHA-256 of nothing (FIPS 180-4 examples).
-	if got := config.PinOf(nil).String(); got != "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" {
-		t.Error(got)
-	}
-}

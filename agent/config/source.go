@@ -49,6 +49,8 @@ type Source interface {
 type Sources struct {
 	// Policy may be nil.
 	Policy Source
+	// Installed is what the installer was told, lowest of all; it may be nil.
+	Installed Source
 	// Flags are what the command line sets, by name.
 	Flags map[string]string
 	// File is the configuration file's path; empty for none.
@@ -60,7 +62,11 @@ type Sources struct {
 // SystemSources are those of an installed agent.
 func SystemSources(flags map[string]string) Sources {
 	p := platform.SystemPaths()
-	return Sources{Policy: PolicyFolder(p.Policy), Flags: flags, File: p.Config}
+	s := Sources{Policy: policySource(), Flags: flags, File: p.Config}
+	if p.Installed != "" {
+		s.Installed = systemPlace{p.Installed, FromFile}
+	}
+	return s
 }
 
 // Fingerprint tells one state of all sources from another. It is for comparing
@@ -91,6 +97,9 @@ func (s Sources) layers() []Layer {
 		if l, there := fileLayer(s.File, FromFile, s.FileWanted); there {
 			all = append(all, l)
 		}
+	}
+	if s.Installed != nil {
+		all = append(all, s.Installed.Layers()...)
 	}
 	return all
 }

@@ -37,10 +37,9 @@ type Config struct {
 	Address string
 	// Anchors (PEM) are the CAs one of which must have issued the server's certificate.
 	Anchors []byte
-	// Pins are "sha256/" and the base64 of the SHA-256 of a SubjectPublicKeyInfo
-	// (as in RFC 7469 §2.4) that must be in the server's chain. With Anchors
-	// both must hold.
-	Pins []string
+	// Pins are of public keys one of which must be in the server's chain. With
+	// Anchors both must hold.
+	Pins []Pin
 	// Token gives the join token, empty if there is none (any more). nil means none.
 	Token func() string
 	Proxy Proxy

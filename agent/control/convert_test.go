@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -138,6 +139,14 @@ func TestPolicyProblemIsACondition(t *testing.T) {
 	s.sync = nil
 	if _, err := c.Sync(t.Context(), SyncInput{Revision: "1"}); err != nil || len(c.Conditions()) != 0 {
 		t.Errorf("%v, %+v", err, c.Conditions())
+	}
+}
+
+func TestRotation(t *testing.T) {
+	for said, want := range map[string]enroll.Rotation{"": "", "same-key": enroll.SameKey, "new-key": enroll.NewKey, "quantum": enroll.NewKey} {
+		if got := rotationIn(said); got != want {
+			t.Errorf("%q became %q, want %q", said, got, want)
+		}
 	}
 }
 
@@ -298,6 +307,38 @@ func TestWhatIsReported(t *testing.T) {
 	}
 	if n := len(got.GetConditions()[0].GetText()); n > maxText || !utf8.ValidString(got.GetConditions()[0].GetText()) {
 		t.Errorf("text of %d bytes", n)
+	}
+}
+
+// TestWhatMattersMostIsReported: a machine with more than a report may hold tells
+// of who is there and of what is in use.
+func TestWhatMattersMostIsReported(t *testing.T) {
+	var in SyncInput
+	for i := range maxUsers + 3 {
+		in.Users = append(in.Users, Presence{User: fmt.Sprint("uid:", i), Present: i > maxUsers})
+	}
+	for i := range maxCredentials + 40 {
+		e := enroll.Enrollment{ID: enroll.ID(fmt.Sprintf("smime-%04d", i)), State: enroll.Kept}
+		if i < 10 {
+			e.State = enroll.Active
+		}
+		in.Enrollments = append(in.Enrollments, e)
+	}
+	in.Conditions = make([]Condition, maxConditions+1)
+	req := (&Client{}).syncRequest(in)
+	users, credentials := req.GetUsers(), req.GetCredentials()
+	if len(users) != maxUsers || len(credentials) != maxCredentials || len(req.GetConditions()) != maxConditions {
+		t.Fatalf("%d users, %d credentials, %d conditions", len(users), len(credentials), len(req.GetConditions()))
+	}
+	if !users[0].GetPresent() || !users[1].GetPresent() || users[2].GetUser() != "uid:0" {
+		t.Errorf("users begin with %v", users[:3])
+	}
+	newest := fmt.Sprintf("smime-%04d", maxCredentials+39)
+	if credentials[0].GetEnrollmentId() != "smime-0009" || credentials[9].GetEnrollmentId() != "smime-0000" || credentials[10].GetEnrollmentId() != newest {
+		t.Errorf("credentials begin with %v", credentials[:11])
+	}
+	if in.Users[0].Present || in.Enrollments[0].ID != "smime-0000" {
+		t.Error("the caller's lists were changed")
 	}
 }
 

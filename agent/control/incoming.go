@@ -180,11 +180,15 @@ func consentIn(c controlv1.Consent) enroll.ConsentMode {
 	return enroll.ConsentAsk
 }
 
+// rotationIn takes a new key where the server says something unknown; empty
+// leaves it to the store.
 func rotationIn(s string) enroll.Rotation {
-	if enroll.Rotation(s) == enroll.SameKey {
-		return enroll.SameKey
+	switch r := enroll.Rotation(s); r {
+	case "", enroll.SameKey:
+		return r
+	default:
+		return enroll.NewKey
 	}
-	return enroll.NewKey
 }
 
 func postponements(n uint32) int {

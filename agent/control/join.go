@@ -19,7 +19,7 @@ type Joined struct {
 	// New: this call joined with the token, which can now be forgotten.
 	New bool
 	// RenewAt is when [Client.RenewIdentity] will renew.
-	RenewAt, NotAfter time.Time
+	NotBefore, RenewAt, NotAfter time.Time
 }
 
 // EnsureJoined gives the device's identity, and joins if there is none, if it
@@ -92,7 +92,7 @@ func (c *Client) isRefused(id *identity) bool {
 func cloned(made, here string) bool { return made != "" && here != "" && made != here }
 
 func (id *identity) joined(fresh bool) Joined {
-	return Joined{id.device, id.organization, fresh, id.renewAt(), id.leaf.NotAfter}
+	return Joined{id.device, id.organization, fresh, id.leaf.NotBefore, id.renewAt(), id.leaf.NotAfter}
 }
 
 // take makes id the one that calls are made with.

@@ -1,7 +1,8 @@
 package control
 
 import (
-	"crypto/x509"
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,12 +13,16 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 )
 
-// Bounds on what we send: texts of this machine may be anything.
+// Bounds on what we send: texts of this machine may be anything. Those of a
+// report are the contract's.
 const (
-	maxText   = 1024
-	maxUsers  = 256
-	maxStores = 32
-	maxFields = 32
+	maxText        = 1024
+	maxName        = 512
+	maxUsers       = 64
+	maxCredentials = 512
+	maxConditions  = 128
+	maxStores      = 32
+	maxFields      = 32
 )
 
 // clean makes text of the system fit for a message, which takes UTF-8 only.
@@ -33,6 +38,8 @@ func clean(s string, limit int) string {
 }
 
 func text(s string) string { return clean(s, maxText) }
+
+func name(s string) string { return clean(s, maxName) }
 
 func texts(ss []string, limit int) []string {
 	out := make([]string, 0, min(len(ss), limit))
@@ -52,16 +59,16 @@ func timeOut(t time.Time) *timestamppb.Timestamp {
 func (c *Client) facts() *controlv1.DeviceFacts {
 	f := c.cfg.Facts
 	return &controlv1.DeviceFacts{
-		Hostname: text(f.Hostname), Os: text(f.OS), OsVersion: text(f.OSVersion),
-		AgentVersion: text(f.AgentVersion), MachineIdHash: text(f.MachineIDHash),
+		Hostname: name(f.Hostname), Os: name(f.OS), OsVersion: name(f.OSVersion),
+		AgentVersion: name(f.AgentVersion), MachineIdHash: name(f.MachineIDHash),
 	}
 }
 
 func (c *Client) syncRequest(in SyncInput) *controlv1.SyncRequest {
 	req := &controlv1.SyncRequest{Facts: c.facts(), PolicyRevision: text(in.Revision), Rebuild: in.Rebuild}
-	for _, u := range in.Users[:min(len(in.Users), maxUsers)] {
+	for _, u := range first(in.Users, maxUsers, func(a, b Presence) int { return ahead(a.Present, b.Present) }) {
 		p := &controlv1.UserPresence{
-			User: text(u.User), Account: text(u.Account), Upn: text(u.UPN), Present: u.Present, Locale: text(u.Locale),
+			User: name(u.User), Account: name(u.Account), Upn: name(u.UPN), Present: u.Present, Locale: name(u.Locale),
 		}
 		for _, s := range u.Stores[:min(len(u.Stores), maxStores)] {
 			p.Stores = append(p.Stores, &controlv1.StoreReport{
@@ -70,10 +77,10 @@ func (c *Client) syncRequest(in SyncInput) *controlv1.SyncRequest {
 		}
 		req.Users = append(req.Users, p)
 	}
-	for _, e := range in.Enrollments {
+	for _, e := range first(in.Enrollments, maxCredentials, byWeight) {
 		req.Credentials = append(req.Credentials, credentialOut(e))
 	}
-	for _, k := range in.Conditions {
+	for _, k := range in.Conditions[:min(len(in.Conditions), maxConditions)] {
 		req.Conditions = append(req.Conditions, &controlv1.ConditionReport{
 			Code: text(string(k.Code)), Severity: text(k.Severity), Text: text(k.Text),
 			Since: timeOut(k.Since), EnrollmentId: text(string(k.EnrollmentID)),
@@ -82,11 +89,39 @@ func (c *Client) syncRequest(in SyncInput) *controlv1.SyncRequest {
 	return req
 }
 
+// first gives what fits into a report. Where not all do, those that matter most
+// go ahead.
+func first[T any](all []T, most int, order func(a, b T) int) []T {
+	if len(all) <= most {
+		return all
+	}
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, order)
+	return all[:most]
+}
+
+// byWeight puts what is in use or on its way before what is kept for old mail or
+// over, and then the newest first: IDs sort by age.
+func byWeight(a, b enroll.Enrollment) int {
+	live := func(e enroll.Enrollment) bool { return e.State != enroll.Kept && e.State != enroll.Over }
+	return cmp.Or(ahead(live(a), live(b)), cmp.Compare(b.ID, a.ID))
+}
+
+func ahead(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
 func credentialOut(e enroll.Enrollment) *controlv1.CredentialReport {
 	r := &controlv1.CredentialReport{
 		EnrollmentId: text(string(e.ID)), User: text(e.Assignment.User), Mailbox: text(e.Mailbox()),
 		Profile: text(e.Assignment.Profile.Name), Store: text(e.Store), State: text(string(e.State)),
-		Reason: text(string(e.Reason)), Serial: serial(e.Chain), NotAfter: timeOut(e.NotAfter),
+		Reason: text(string(e.Reason)), Serial: enroll.SerialOf(e), NotAfter: timeOut(e.NotAfter),
 		RenewAt: timeOut(e.RenewAt), Protection: text(e.Protection), Consent: consentOut(e.Consent),
 	}
 	if p := e.Proof; p != nil {
@@ -124,18 +159,6 @@ func consentOut(c enroll.Consent) string {
 		return "later"
 	}
 	return ""
-}
-
-// serial is the leaf's serial number in lower-case hex, as the contract has it.
-func serial(chain [][]byte) string {
-	if len(chain) == 0 {
-		return ""
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return ""
-	}
-	return leaf.SerialNumber.Text(16)
 }
 
 func submissionOut(s enroll.Submission) *controlv1.SubmitRequest {

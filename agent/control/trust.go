@@ -20,7 +20,7 @@ const maxChain = 10
 // no trust on first use and no switch to leave the check out.
 type trust struct {
 	roots *x509.CertPool // nil without anchors
-	pins  map[[sha256.Size]byte]bool
+	pins  map[Pin]bool
 	host  string
 	now   func() time.Time
 }
@@ -48,8 +48,8 @@ func (e *untrustedError) outOfTime() bool {
 	return ok && invalid.Reason == x509.Expired
 }
 
-func newTrust(anchors []byte, pins []string, host string, now func() time.Time) (*trust, error) {
-	t := &trust{pins: map[[sha256.Size]byte]bool{}, host: host, now: now}
+func newTrust(anchors []byte, pins []Pin, host string, now func() time.Time) (*trust, error) {
+	t := &trust{pins: map[Pin]bool{}, host: host, now: now}
 	for rest := anchors; len(strings.TrimSpace(string(rest))) > 0; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -65,11 +65,7 @@ func newTrust(anchors []byte, pins []string, host string, now func() time.Time) 
 		t.roots.AddCert(cert)
 	}
 	for _, pin := range pins {
-		sum, err := parsePin(pin)
-		if err != nil {
-			return nil, err
-		}
-		t.pins[sum] = true
+		t.pins[pin] = true
 	}
 	if t.roots == nil && len(t.pins) == 0 {
 		return nil, errors.New("neither an anchor nor a pin is set")
@@ -77,25 +73,13 @@ func newTrust(anchors []byte, pins []string, host string, now func() time.Time) 
 	return t, nil
 }
 
-func parsePin(pin string) ([sha256.Size]byte, error) {
-	b64, ok := strings.CutPrefix(strings.TrimSpace(pin), "sha256/")
-	if !ok {
-		return [sha256.Size]byte{}, fmt.Errorf("pin %q: want sha256/ and base64", pin)
-	}
-	sum, err := base64.StdEncoding.DecodeString(b64)
-	if err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("pin %q: %w", pin, err)
-	}
-	if len(sum) != sha256.Size {
-		return [sha256.Size]byte{}, fmt.Errorf("pin %q: %d bytes, want %d", pin, len(sum), sha256.Size)
-	}
-	return [sha256.Size]byte(sum), nil
-}
+// Pin is the SHA-256 of a SubjectPublicKeyInfo (DER).
+type Pin [sha256.Size]byte
 
-func pinOf(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	return "sha256/" + base64.StdEncoding.EncodeToString(sum[:])
-}
+// String writes the pin as RFC 7469 §2.1.1 does, and as settings have it.
+func (p Pin) String() string { return "sha256/" + base64.StdEncoding.EncodeToString(p[:]) }
+
+func pinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
 
 // verify is the one check of the server. It runs for resumed sessions too.
 func (t *trust) verify(state tls.ConnectionState) error {
@@ -138,7 +122,7 @@ func (t *trust) check(certs []*x509.Certificate) error {
 }
 
 func (t *trust) pinned(cert *x509.Certificate) bool {
-	return t.pins[sha256.Sum256(cert.RawSubjectPublicKeyInfo)]
+	return t.pins[pinOf(cert)]
 }
 
 func (t *trust) anyPinned(chains [][]*x509.Certificate) bool {

@@ -38,30 +38,30 @@ func TestServerIsBelievedOrNot(t *testing.T) {
 		name    string
 		cert    tls.Certificate
 		anchors []byte
-		pins    []string
+		pins    []Pin
 		ok      bool
 	}{
 		{"anchor", good, s.ca.pem(), nil, true},
 		{"one of two anchors", good, append(other.pem(), s.ca.pem()...), nil, true},
-		{"leaf pin", good, nil, []string{leaf}, true},
-		{"CA pin", good, nil, []string{ca}, true},
-		{"anchor and leaf pin", good, s.ca.pem(), []string{leaf}, true},
-		{"anchor and CA pin", good, s.ca.pem(), []string{ca}, true},
-		{"spare pin", good, nil, []string{pinOf(other.cert), ca}, true},
-		{"name does not matter for a pinned key", elsewhere, nil, []string{pinOf(elsewhere.Leaf)}, true},
+		{"leaf pin", good, nil, []Pin{leaf}, true},
+		{"CA pin", good, nil, []Pin{ca}, true},
+		{"anchor and leaf pin", good, s.ca.pem(), []Pin{leaf}, true},
+		{"anchor and CA pin", good, s.ca.pem(), []Pin{ca}, true},
+		{"spare pin", good, nil, []Pin{pinOf(other.cert), ca}, true},
+		{"name does not matter for a pinned key", elsewhere, nil, []Pin{pinOf(elsewhere.Leaf)}, true},
 
 		{"wrong anchor", good, other.pem(), nil, false},
-		{"wrong pin", good, nil, []string{pinOf(other.cert)}, false},
-		{"anchor right, pin wrong", good, s.ca.pem(), []string{pinOf(other.cert)}, false},
-		{"pin right, anchor wrong", good, other.pem(), []string{leaf}, false},
+		{"wrong pin", good, nil, []Pin{pinOf(other.cert)}, false},
+		{"anchor right, pin wrong", good, s.ca.pem(), []Pin{pinOf(other.cert)}, false},
+		{"pin right, anchor wrong", good, other.pem(), []Pin{leaf}, false},
 		{"foreign CA", foreign, s.ca.pem(), nil, false},
-		{"foreign CA, CA pin", foreign, nil, []string{ca}, false},
-		{"pinned CA only shown", decorated, nil, []string{ca}, false},
+		{"foreign CA, CA pin", foreign, nil, []Pin{ca}, false},
+		{"pinned CA only shown", decorated, nil, []Pin{ca}, false},
 		{"expired", expired, s.ca.pem(), nil, false},
-		{"expired, leaf pin", expired, nil, []string{pinOf(expired.Leaf)}, false},
+		{"expired, leaf pin", expired, nil, []Pin{pinOf(expired.Leaf)}, false},
 		{"not yet valid", future, s.ca.pem(), nil, false},
 		{"another name", elsewhere, s.ca.pem(), nil, false},
-		{"another name, CA pin", elsewhere, nil, []string{ca}, false},
+		{"another name, CA pin", elsewhere, nil, []Pin{ca}, false},
 		{"not for servers", clientOnly, s.ca.pem(), nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) { believe(t, s, tt.cert, tt.anchors, tt.pins, tt.ok) })
@@ -69,7 +69,7 @@ func TestServerIsBelievedOrNot(t *testing.T) {
 }
 
 // believe joins a server that shows cert, and sees whether it is believed.
-func believe(t *testing.T, s *server, cert tls.Certificate, anchors []byte, pins []string, ok bool) {
+func believe(t *testing.T, s *server, cert tls.Certificate, anchors []byte, pins []Pin, ok bool) {
 	t.Helper()
 	s.mu.Lock()
 	s.cert = cert
@@ -97,20 +97,15 @@ func TestNeitherAnchorNorPin(t *testing.T) {
 	s := newServer(t)
 	good := config(s, &memory{})
 	for name, change := range map[string]func(*Config){
-		"nothing":         func(c *Config) { c.Anchors = nil },
-		"blank":           func(c *Config) { c.Anchors = []byte(" \n") },
-		"no PEM":          func(c *Config) { c.Anchors = []byte("garbage") },
-		"garbage behind":  func(c *Config) { c.Anchors = append(c.Anchors, "garbage"...) },
-		"a key":           func(c *Config) { c.Anchors = []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n") },
-		"pin without sum": func(c *Config) { c.Pins = []string{"sha256/"} },
-		"short pin":       func(c *Config) { c.Pins = []string{"sha256/AAAA"} },
-		"pin of sha1":     func(c *Config) { c.Pins = []string{"sha1/AAAA"} },
-		"pin not base64":  func(c *Config) { c.Pins = []string{"sha256/!"} },
-		"empty pin":       func(c *Config) { c.Pins = []string{""} },
-		"no port":         func(c *Config) { c.Address = "central.example" },
-		"no host":         func(c *Config) { c.Address = ":443" },
-		"bad proxy":       func(c *Config) { c.Proxy.URL = "ftp://x" },
-		"no secrets":      func(c *Config) { c.Secrets = nil },
+		"nothing":        func(c *Config) { c.Anchors = nil },
+		"blank":          func(c *Config) { c.Anchors = []byte(" \n") },
+		"no PEM":         func(c *Config) { c.Anchors = []byte("garbage") },
+		"garbage behind": func(c *Config) { c.Anchors = append(c.Anchors, "garbage"...) },
+		"a key":          func(c *Config) { c.Anchors = []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n") },
+		"no port":        func(c *Config) { c.Address = "central.example" },
+		"no host":        func(c *Config) { c.Address = ":443" },
+		"bad proxy":      func(c *Config) { c.Proxy.URL = "ftp://x" },
+		"no secrets":     func(c *Config) { c.Secrets = nil },
 	} {
 		cfg := good
 		change(&cfg)

@@ -43,7 +43,7 @@ func (k kill) String() string {
 // proof, the command line's own start included.
 func enrollmentTime(slow bool) time.Duration {
 	if slow {
-		return 250 * time.Millisecond
+		return 350 * time.Millisecond
 	}
 	return 80 * time.Millisecond
 }
@@ -110,7 +110,7 @@ func (y *tally) String() string {
 func TestKills(t *testing.T) {
 	lanes, kills := []string{"file", "file", "file"}, 4
 	if full() {
-		lanes, kills = []string{"file", "nss:default", "file", "nss:default", "file", "nss:default"}, 52
+		lanes, kills = []string{"file", "nss:default", "file", "nss:default", "file", "nss:default", "file", "nss:default"}, 40
 	}
 	number := *seed
 	if number == 0 {
@@ -123,7 +123,7 @@ func TestKills(t *testing.T) {
 			t.Run(fmt.Sprintf("%d-%s", i, strings.ReplaceAll(store, ":", "-")), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewPCG(number, uint64(i)))
-				slow := i < 4
+				slow := i < 5
 				l := newLane(t, store, slow, kills, random)
 				for n, k := range shots(kills, slow, random) {
 					l.shoot(k, y)

@@ -86,11 +86,11 @@ func (l *lane) openLane() {
 	l.must(l.WriteSettings(ctx)) // for the token that it makes
 	token, err := os.ReadFile(filepath.Join(l.Dir, "agent", "token"))
 	l.must(err)
-	server := slowWire(l.t, "tcp", l.Host+":0", l.ServerAddress())
+	server := slowWire(l.t, serverTime, "tcp", l.Host+":0", l.ServerAddress())
 	l.must(l.WriteSettingsFor(server, filepath.Join(l.Dir, "central", "transport", "ca.crt"), strings.TrimSpace(string(token))))
 	l.must(l.StartAgent(ctx))
 	l.must(os.MkdirAll(filepath.Join(l.Dir, "wire"), 0o755))
-	slowWire(l.t, "unix", l.session().Address, l.Address())
+	slowWire(l.t, helperTime, "unix", l.session().Address, l.Address())
 }
 
 // session is how the lane's helper reaches the service.
@@ -101,12 +101,15 @@ func (l *lane) session() e2e.HelperOptions {
 	return e2e.HelperOptions{Address: filepath.Join(l.Dir, "wire", "agent.sock")}
 }
 
-// wireTime is how long a message is on a slow wire.
-const wireTime = 8 * time.Millisecond
+// How long a message is on a slow wire.
+const (
+	helperTime = 8 * time.Millisecond
+	serverTime = 25 * time.Millisecond
+)
 
 // slowWire passes on what comes at one address to another, late. The kernel
 // names this process to the service as the peer, which is the same user.
-func slowWire(t *testing.T, network, from, to string) string {
+func slowWire(t *testing.T, late time.Duration, network, from, to string) string {
 	t.Helper()
 	listener, err := net.Listen(network, from)
 	if err != nil {
@@ -124,20 +127,20 @@ func slowWire(t *testing.T, network, from, to string) string {
 				_ = near.Close()
 				continue
 			}
-			go pass(near, far)
-			go pass(far, near)
+			go pass(near, far, late)
+			go pass(far, near, late)
 		}
 	}()
 	return listener.Addr().String()
 }
 
-func pass(from, to net.Conn) {
+func pass(from, to net.Conn, late time.Duration) {
 	defer from.Close()
 	defer to.Close()
 	buffer := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buffer)
-		time.Sleep(wireTime)
+		time.Sleep(late)
 		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
 			return
 		}

@@ -56,14 +56,17 @@ func newMachine(t *testing.T) *machine {
 // read-only.
 func (m *machine) boot(t *testing.T, binds map[string]string) {
 	t.Helper()
+	roomForInotify(t)
 	// Pid 1 here need not be systemd: hence no registration and no unit.
 	args := []string{"--quiet", "--register=no", "--keep-unit", "--directory=" + m.root, "--boot"}
 	for from, to := range binds {
 		args = append(args, "--bind-ro="+from+":"+to)
 	}
 	cmd := exec.Command("systemd-nspawn", args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	console := filepath.Join(t.TempDir(), "console")
+	said, err := os.Create(console)
+	must(t, err)
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
 	t.Cleanup(func() {
@@ -71,22 +74,38 @@ func (m *machine) boot(t *testing.T, binds map[string]string) {
 		timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		_ = cmd.Wait()
+		_ = said.Close()
 	})
-	m.eventually(t, 30*time.Second, "the machine's systemd", func() error {
-		for _, child := range strings.Fields(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
+	m.eventually(t, 60*time.Second, "the machine's systemd", func() error {
+		m.init = 0
+		for child := range strings.FieldsSeq(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
 			if strings.TrimSpace(read("/proc/"+child+"/comm")) == "systemd" {
 				m.init, _ = strconv.Atoi(child)
 			}
 		}
 		if m.init == 0 {
-			return errors.New("not there: " + said.String())
+			return errors.New("not there: " + read(console))
 		}
 		out, err := m.try(t.Context(), "systemctl", "is-system-running", "--wait")
 		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+			return fmt.Errorf("%w: %s: %s", err, out, read(console))
 		}
 		return nil
 	})
+}
+
+// roomForInotify raises a bound that a second systemd often meets: inotify
+// instances are counted over all of a user's processes, 128 by default
+// (inotify(7)), and root's are many.
+func roomForInotify(t *testing.T) {
+	t.Helper()
+	const bound, enough = "/proc/sys/fs/inotify/max_user_instances", 1024
+	before := read(bound)
+	if n, err := strconv.Atoi(strings.TrimSpace(before)); err != nil || n >= enough {
+		return
+	}
+	must(t, os.WriteFile(bound, []byte(strconv.Itoa(enough)), 0o600))
+	t.Cleanup(func() { _ = os.WriteFile(bound, []byte(before), 0o600) })
 }
 
 // try runs a command in the machine.

@@ -88,10 +88,10 @@ func (g *Engine) makeRequest(ctx context.Context, e Enrollment) (change, error) 
 	if err != nil {
 		return nil, err
 	}
-	a := e.Assignment
+	a, key := e.Assignment, g.keyFor(e)
 	made, err := s.MakeRequest(ctx, RequestWanted{
 		ID: e.ID, Store: e.Store, Keys: a.Profile.Keys, Mailboxes: a.Mailboxes, DisplayName: a.DisplayName,
-		Sign: a.Profile.Sign, Encrypt: a.Profile.Encrypt, Modules: g.modulesFor(e), ReuseKeyOf: e.Key,
+		Sign: a.Profile.Sign, Encrypt: a.Profile.Encrypt, Modules: g.modulesFor(e), ReuseKeyOf: key,
 	})
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (g *Engine) makeRequest(ctx context.Context, e Enrollment) (change, error) 
 			Hint: "The key store gave a request that is not in order. The agent tries again."}
 	}
 	return func(e *Enrollment) {
-		e.CSR, e.Algorithm, e.Protection = made.CSR, made.Algorithm, made.Protection
+		e.Key, e.CSR, e.Algorithm, e.Protection = key, made.CSR, made.Algorithm, made.Protection
 	}, nil
 }
 

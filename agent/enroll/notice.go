@@ -22,14 +22,20 @@ func (g *Engine) notify(e Enrollment, code NoticeCode) {
 	g.told[e.ID] = code
 	g.notices = append(g.notices, notice{e.Assignment.User, Notice{
 		ID: e.ID, Code: code, Organization: g.policy.Organization, Contact: g.policy.Contact, Mailbox: e.Mailbox(),
+		ProgramsAsk: g.programsAsk(e),
 	}})
 }
 
-// notifyActive tells of a first certificate. Of a renewal nobody is told: it is
-// nothing that a person must know.
+// notifyActive tells of a first certificate. Of a renewal nobody is told, unless
+// mail programs will now ask for its key: else it is nothing that a person must
+// know.
 func (g *Engine) notifyActive(e Enrollment) {
-	if e.Replaces == "" && e.Reason != ReasonAdopted {
+	switch {
+	case e.Reason == ReasonAdopted:
+	case e.Replaces == "":
 		g.notify(e, NoticeEnrolled)
+	case g.programsAsk(e):
+		g.notify(e, NoticeRenewed)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 )
 
@@ -196,10 +195,7 @@ func (g *Engine) follow(e *Enrollment, o *occupants, wanted []place) {
 		e.Reason = ReasonProfileChanged
 	}
 	e.Replaces = old.e.ID
-	a := e.Assignment
-	sound := !old.missing && !old.e.Revoked && old.e.Assignment.Profile.Sign == a.Profile.Sign &&
-		old.e.Assignment.Profile.Encrypt == a.Profile.Encrypt
-	if a.Rotation == SameKey && sound && slices.Contains(a.Profile.Keys, old.e.Algorithm) {
+	if g.reuses(*e, old) {
 		e.Key = old.e.KeyName()
 	}
 }

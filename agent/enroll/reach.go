@@ -1,22 +1,16 @@
 package enroll
 
-import (
-	"crypto/x509"
-	"time"
-)
+import "time"
 
 // SerialOf is the serial number of an enrollment's certificate in lower-case
 // hex, as the contract, the ledger and the audit trail write it; empty if there
 // is no certificate.
 func SerialOf(e Enrollment) string {
-	if len(e.Chain) == 0 {
+	leaf := leafOf(e)
+	if leaf == nil {
 		return ""
 	}
-	leaf, err := x509.ParseCertificate(e.Chain[0])
-	if err != nil {
-		return ""
-	}
-	return leaf.SerialNumber.Text(16)
+	return serialOf(leaf)
 }
 
 // Reachable says that central management answered: whoever waits for nothing

@@ -75,7 +75,8 @@ const (
 // Rotation says whether a renewal makes a new key.
 type Rotation string
 
-// The rotations.
+// The rotations. Empty leaves it to the store: the same key where each new one
+// costs the person something ([StoreFound.CostlyKeys]), else a new one.
 const (
 	NewKey  Rotation = "new-key"
 	SameKey Rotation = "same-key"
@@ -281,7 +282,9 @@ type ProofWanted struct {
 	Sign    bool
 	Encrypt bool
 	// Kept: for old mail only; an ended certificate is no failure.
-	Kept    bool
+	Kept bool
+	// Now is the best known time; the session's own clock may be wrong.
+	Now     time.Time
 	Modules []Module
 }
 
@@ -299,6 +302,9 @@ type StoreFound struct {
 	Protection string   `json:"protection"`
 	Algorithms []string `json:"algorithms,omitempty"`
 	Consumers  []string `json:"consumers,omitempty"`
+	// CostlyKeys says that the system asks the person once for each mail program
+	// whether it may use a new key.
+	CostlyKeys bool `json:"costly_keys,omitempty"`
 }
 
 // KeyFound is a key that bears one of our names.
@@ -321,6 +327,9 @@ type Question struct {
 	Reason            Reason
 	Note              map[string]string // by BCP 47 tag
 	PostponementsLeft int
+	// ProgramsAsk says that afterwards the system asks once for each mail program
+	// whether it may use the new key: the person must know before.
+	ProgramsAsk bool
 }
 
 // NoticeCode is a stable word for a notice.
@@ -343,6 +352,8 @@ type Notice struct {
 	Organization string
 	Contact      string
 	Mailbox      string
+	// ProgramsAsk is as in [Question].
+	ProgramsAsk bool
 }
 
 // Authority is where certificates come from.

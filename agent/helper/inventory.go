@@ -50,7 +50,7 @@ func (s *Session) inventory(ctx context.Context, modules []enroll.Module) (enrol
 }
 
 func storeFound(info platform.StoreInfo) enroll.StoreFound {
-	f := enroll.StoreFound{Name: info.Name, Protection: string(info.Protection), Consumers: slices.Clone(info.Consumers)}
+	f := enroll.StoreFound{Name: info.Name, Protection: string(info.Protection), Consumers: slices.Clone(info.Consumers), CostlyKeys: info.CostlyKeys}
 	for _, a := range info.Algorithms {
 		f.Algorithms = append(f.Algorithms, string(a))
 	}

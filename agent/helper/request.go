@@ -64,17 +64,34 @@ func (s *Session) keyFor(ctx context.Context, store platform.Store, w enroll.Req
 	if !errors.Is(err, platform.ErrNotFound) {
 		return nil, s.failure(aboutKey, w.Store, fmt.Errorf("open key %s: %w", w.ID, err))
 	}
+	return s.createKey(ctx, store, w)
+}
+
+// createKey makes a key of the best accepted kind that the store can make. What
+// a store lists it may still not make for this use: a TPM makes signing keys on
+// P-256, but none that agree (tpm2-pkcs11 1.9), and RSA keys that do both.
+func (s *Session) createKey(ctx context.Context, store platform.Store, w enroll.RequestWanted) (platform.Key, error) {
 	has := store.Info().Algorithms
-	i := slices.IndexFunc(w.Keys, func(k string) bool { return slices.Contains(has, platform.KeyAlgorithm(k)) })
-	if i < 0 {
-		return nil, s.unsuitable(store, fmt.Errorf("store %s makes %q, accepted are %q", w.Store, has, w.Keys))
+	owner := ""
+	if len(w.Mailboxes) > 0 {
+		owner = w.Mailboxes[0]
 	}
-	spec := platform.KeySpec{Algorithm: platform.KeyAlgorithm(w.Keys[i]), Sign: w.Sign, Decrypt: w.Encrypt}
-	key, err = store.Create(ctx, platform.KeyID(w.ID), spec)
-	if err != nil {
-		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("create key %s: %w", w.ID, err))
+	why := fmt.Errorf("store %s makes %q, accepted are %q", w.Store, has, w.Keys)
+	for _, kind := range w.Keys {
+		spec := platform.KeySpec{Algorithm: platform.KeyAlgorithm(kind), Sign: w.Sign, Decrypt: w.Encrypt, Owner: owner}
+		if !slices.Contains(has, spec.Algorithm) {
+			continue
+		}
+		key, err := store.Create(ctx, platform.KeyID(w.ID), spec)
+		switch {
+		case err == nil:
+			return key, nil
+		case !errors.Is(err, platform.ErrUnsupported):
+			return nil, s.failure(aboutStore, w.Store, fmt.Errorf("create key %s: %w", w.ID, err))
+		}
+		why = fmt.Errorf("create key %s: %w", w.ID, err)
 	}
-	return key, nil
+	return nil, s.unsuitable(store, why)
 }
 
 // algorithmOf is empty for a kind that has no name here.

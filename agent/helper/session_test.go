@@ -202,3 +202,31 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestTheNextAcceptedKindServes: what a store lists it may not make for this use.
+func TestTheNextAcceptedKindServes(t *testing.T) {
+	store := newStore("mem", platform.P256, platform.RSA2048)
+	store.cannotAgree = true
+	w := newWorld(t, store)
+	_, err := w.session.MakeRequest(t.Context(), wanted("p-256"))
+	wantError(t, err, enroll.Waiting, enroll.CodeStoreUnsuitable)
+	made, err := w.session.MakeRequest(t.Context(), wanted("p-256", "rsa-2048"))
+	if err != nil || made.Algorithm != "rsa-2048" || len(store.keys) != 1 {
+		t.Errorf("%+v, %v, %d keys", made, err, len(store.keys))
+	}
+	signing := wanted("p-256", "rsa-2048")
+	signing.ID, signing.Encrypt = id+"-signing", false
+	if made, err = w.session.MakeRequest(t.Context(), signing); err != nil || made.Algorithm != "p-256" {
+		t.Errorf("for signing alone: %+v, %v", made, err)
+	}
+	store.fail = func(op string) error {
+		if op == "create" {
+			return platform.ErrDenied
+		}
+		return nil
+	}
+	other := wanted("p-256", "rsa-2048")
+	other.ID = id + "-other"
+	_, err = w.session.MakeRequest(t.Context(), other)
+	wantError(t, err, enroll.Waiting, enroll.CodeStoreDenied)
+}

@@ -47,8 +47,9 @@ type memoryStore struct {
 	gate <-chan struct{}
 	// loses is a certificate that the store takes and does not keep.
 	loses *x509.Certificate
-	// signsOnly makes keys that can do nothing else.
-	signsOnly bool
+	// signsOnly makes keys that can do nothing else; cannotAgree refuses to make
+	// keys on curves that shall decrypt, as TPMs do.
+	signsOnly, cannotAgree bool
 }
 
 func newStore(name string, algorithms ...platform.KeyAlgorithm) *memoryStore {
@@ -119,6 +120,9 @@ func (m *memoryStore) Create(ctx context.Context, id platform.KeyID, spec platfo
 	defer m.mu.Unlock()
 	if m.keys[id] != nil {
 		return nil, platform.ErrExists
+	}
+	if m.cannotAgree && spec.Decrypt && strings.HasPrefix(string(spec.Algorithm), "p-") {
+		return nil, fmt.Errorf("keys of kind %q cannot decrypt here: %w", spec.Algorithm, platform.ErrUnsupported)
 	}
 	key, err := generate(spec.Algorithm)
 	if err != nil {

@@ -154,7 +154,7 @@ func toInstallWanted(t *localv1.InstallTask) enroll.InstallWanted {
 func proveTask(w enroll.ProofWanted) *localv1.Task {
 	return &localv1.Task{What: &localv1.Task_Prove{Prove: &localv1.ProveTask{
 		EnrollmentId: string(w.ID), Store: w.Store, Mailbox: w.Mailbox, Chain: w.Chain, Anchors: w.Anchors,
-		Sign: w.Sign, Encrypt: w.Encrypt, Kept: w.Kept, Modules: fromModules(w.Modules),
+		Sign: w.Sign, Encrypt: w.Encrypt, Kept: w.Kept, Modules: fromModules(w.Modules), Now: fromTime(w.Now),
 	}}}
 }
 
@@ -162,6 +162,7 @@ func toProofWanted(t *localv1.ProveTask) enroll.ProofWanted {
 	return enroll.ProofWanted{
 		ID: enroll.ID(t.GetEnrollmentId()), Store: t.GetStore(), Mailbox: t.GetMailbox(), Chain: t.GetChain(),
 		Anchors: t.GetAnchors(), Sign: t.GetSign(), Encrypt: t.GetEncrypt(), Kept: t.GetKept(), Modules: toModules(t.GetModules()),
+		Now: toTime(t.GetNow()),
 	}
 }
 
@@ -190,6 +191,7 @@ func askTask(q enroll.Question, locale string) *localv1.Task {
 	return &localv1.Task{What: &localv1.Task_Ask{Ask: &localv1.AskTask{
 		EnrollmentId: string(q.ID), Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox,
 		Reason: string(q.Reason), Note: note(q.Note, locale), PostponementsLeft: uint32(max(0, min(q.PostponementsLeft, 1<<16))),
+		ProgramsAsk: q.ProgramsAsk,
 	}}}
 }
 
@@ -222,7 +224,7 @@ func note(texts map[string]string, locale string) string {
 func toQuestion(t *localv1.AskTask, locale string) enroll.Question {
 	q := enroll.Question{
 		ID: enroll.ID(t.GetEnrollmentId()), Organization: t.GetOrganization(), Contact: t.GetContact(), Mailbox: t.GetMailbox(),
-		Reason: enroll.Reason(t.GetReason()), PostponementsLeft: int(t.GetPostponementsLeft()),
+		Reason: enroll.Reason(t.GetReason()), PostponementsLeft: int(t.GetPostponementsLeft()), ProgramsAsk: t.GetProgramsAsk(),
 	}
 	if t.GetNote() != "" {
 		q.Note = map[string]string{locale: t.GetNote()}
@@ -233,13 +235,14 @@ func toQuestion(t *localv1.AskTask, locale string) enroll.Question {
 func notifyTask(n enroll.Notice) *localv1.Task {
 	return &localv1.Task{What: &localv1.Task_Notify{Notify: &localv1.NotifyTask{
 		EnrollmentId: string(n.ID), Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox,
+		ProgramsAsk: n.ProgramsAsk,
 	}}}
 }
 
 func toNotice(t *localv1.NotifyTask) enroll.Notice {
 	return enroll.Notice{
 		ID: enroll.ID(t.GetEnrollmentId()), Code: enroll.NoticeCode(t.GetCode()), Organization: t.GetOrganization(),
-		Contact: t.GetContact(), Mailbox: t.GetMailbox(),
+		Contact: t.GetContact(), Mailbox: t.GetMailbox(), ProgramsAsk: t.GetProgramsAsk(),
 	}
 }
 
@@ -247,7 +250,7 @@ func fromInventory(i enroll.Inventory) *localv1.InventoryResult {
 	made := &localv1.InventoryResult{}
 	for _, s := range i.Stores {
 		made.Stores = append(made.Stores, &localv1.StoreFound{
-			Name: s.Name, Protection: s.Protection, Algorithms: s.Algorithms, Consumers: s.Consumers,
+			Name: s.Name, Protection: s.Protection, Algorithms: s.Algorithms, Consumers: s.Consumers, CostlyKeys: s.CostlyKeys,
 		})
 	}
 	for _, k := range i.Keys {
@@ -266,7 +269,7 @@ func toInventory(r *localv1.InventoryResult) enroll.Inventory {
 	for _, s := range r.GetStores() {
 		i.Stores = append(i.Stores, enroll.StoreFound{
 			Name: plain(s.GetName()), Protection: plain(s.GetProtection()),
-			Algorithms: plainAll(s.GetAlgorithms()), Consumers: plainAll(s.GetConsumers()),
+			Algorithms: plainAll(s.GetAlgorithms()), Consumers: plainAll(s.GetConsumers()), CostlyKeys: s.GetCostlyKeys(),
 		})
 	}
 	for _, k := range r.GetKeys() {

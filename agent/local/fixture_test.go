@@ -129,6 +129,7 @@ func (a *scripted) Settings(context.Context) (status.Settings, error) {
 	return status.Settings{Settings: []status.Setting{
 		{Name: "server", Value: "control.corp.example", Source: "policy"},
 		{Name: "join-token", Value: "geheim", Source: "file", Secret: true},
+		{Name: "proxy-user", Value: "svc", Source: "file", Private: true, Problem: "svc is wrong"},
 	}}, nil
 }
 

@@ -185,15 +185,19 @@ func (s *service) Diagnose(ctx context.Context, _ *localv1.DiagnoseRequest) (*lo
 	return &localv1.DiagnoseResponse{Report: raw}, err
 }
 
-// Settings gives the settings in force, secrets masked.
+// Settings gives the settings in force, masked as is right for the caller.
 func (s *service) Settings(ctx context.Context, _ *localv1.SettingsRequest) (*localv1.SettingsResponse, error) {
+	p, ok := caller(ctx)
+	if !ok {
+		return nil, &Error{Reason: ReasonDenied}
+	}
 	settings, err := s.agent.Settings(ctx)
 	if err != nil {
 		return nil, err
 	}
 	masked := status.Settings{Settings: make([]status.Setting, 0, len(settings.Settings))}
 	for _, one := range settings.Settings {
-		masked.Settings = append(masked.Settings, one.Masked())
+		masked.Settings = append(masked.Settings, one.Masked(p.Admin))
 	}
 	raw, err := encode(masked)
 	return &localv1.SettingsResponse{Report: raw}, err

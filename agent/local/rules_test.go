@@ -131,8 +131,11 @@ func TestWhoMaySeeWhat(t *testing.T) {
 			}
 		}
 		settings, err := client.Settings(t.Context())
-		if err != nil || len(settings.Settings) != 2 || settings.Settings[1].Value == "geheim" || settings.Settings[0].Value == "" {
-			t.Errorf("%s: settings %+v, %v", uid, settings, err)
+		if err != nil || len(settings.Settings) != 3 || settings.Settings[1].Value == "geheim" || settings.Settings[0].Value == "" {
+			t.Fatalf("%s: settings %+v, %v", uid, settings, err)
+		}
+		if private := settings.Settings[2]; (private.Value == "svc") != (uid == "0") || (private.Problem == "") != (uid != "0") {
+			t.Errorf("%s sees %+v", uid, private)
 		}
 		if checks, err := client.Diagnose(t.Context()); err != nil || len(checks.Checks) != 1 {
 			t.Errorf("%s: %+v, %v", uid, checks, err)

@@ -62,7 +62,7 @@ var (
 	made  = enroll.RequestMade{CSR: []byte{1, 2}, Algorithm: "p-256", Protection: "software"}
 	proof = enroll.Proof{At: moment, Signs: true, Decrypts: true, ChainOK: true, Algorithms: []string{"p-256"}, Protection: "software", Failure: "not all"}
 	found = enroll.Inventory{
-		Stores:   []enroll.StoreFound{{Name: "nss:default", Protection: "software", Algorithms: []string{"p-256"}, Consumers: []string{"Thunderbird"}}},
+		Stores:   []enroll.StoreFound{{Name: "nss:default", Protection: "software", Algorithms: []string{"p-256"}, Consumers: []string{"Thunderbird"}, CostlyKeys: true}},
 		Keys:     []enroll.KeyFound{{ID: "smime-1", Store: "nss:default", PublicKey: []byte{3}, Chain: [][]byte{{4}, {5}}, Created: moment}, {ID: "smime-2"}},
 		Failures: []*enroll.Error{{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("detail")}},
 	}
@@ -170,9 +170,9 @@ var exchanges = func() []exchange {
 	}
 	question := enroll.Question{
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
-		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2,
+		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
 	}
-	notice := enroll.Notice{ID: "smime-1", Code: enroll.NoticeEnrolled, Organization: "Contoso", Contact: "it", Mailbox: "a@b.example"}
+	notice := enroll.Notice{ID: "smime-1", Code: enroll.NoticeEnrolled, Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", ProgramsAsk: true}
 	return []exchange{
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
 		{"install", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Install(ctx, install) }, nil, install},

@@ -58,8 +58,9 @@ func (s *Service) Prove(_ context.Context, _ platform.Peer, ids []enroll.ID) err
 	return nil
 }
 
-// Sync asks central management now.
+// Sync asks central management now, under the settings as they are now.
 func (s *Service) Sync(ctx context.Context) error {
+	s.reloadSettings()
 	_, err := s.contactNow(ctx)
 	s.pokeContact()
 	return err
@@ -130,7 +131,7 @@ func (s *Service) facts() status.Facts {
 		Version: s.options.Version, Started: s.started, Starting: s.starting,
 		Device: status.Device{
 			ID: s.joined.DeviceID, Name: s.machine.Hostname, Joined: s.joined.DeviceID != "",
-			IdentityEnds: s.joined.NotAfter, Server: s.settings.Server, LastContact: s.memory.Contact,
+			IdentityFrom: s.joined.NotBefore, IdentityEnds: s.joined.NotAfter, Server: s.settings.Server, LastContact: s.memory.Contact,
 			NextContact: s.memory.Next, ClockOffset: s.memory.Offset.Seconds(), PolicyRevision: s.memory.Revision,
 		},
 		Organization: status.Organization{Name: s.settings.Organization},
@@ -169,6 +170,9 @@ func (s *Service) raised() []status.Raised {
 func (s *Service) syncInput() control.SyncInput {
 	s.mu.Lock()
 	users, revision := s.memory.Users, s.memory.Revision
+	if s.policy == nil { // lost with a part of the record; the revision alone would get none
+		revision = ""
+	}
 	s.mu.Unlock()
 	in := control.SyncInput{Enrollments: s.engine.Enrollments(), Revision: revision, Rebuild: s.engine.NeedsKnown()}
 	for _, u := range users {

@@ -126,7 +126,7 @@ func (s *Service) Settings(context.Context) (status.Settings, error) {
 	}
 	for _, v := range s.settings.Effective() {
 		out.Settings = append(out.Settings, status.Setting{
-			Name: v.Name, Value: v.Value, Source: origin(v), Problem: problems[v.Name],
+			Name: v.Name, Value: v.Value, Source: origin(v), Problem: problems[v.Name], Private: !v.Visible,
 		})
 	}
 	return out, nil

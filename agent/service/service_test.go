@@ -48,6 +48,15 @@ rules:
 
 func newBench(t *testing.T, consent string) *bench {
 	t.Helper()
+	b, ctx := prepareBench(t, consent)
+	b.writeSettings()
+	b.start(ctx)
+	return b
+}
+
+// prepareBench starts central management only.
+func prepareBench(t *testing.T, consent string) (*bench, context.Context) {
+	t.Helper()
 	user, err := platform.CurrentUser()
 	if err != nil {
 		t.Fatal(err)
@@ -63,9 +72,7 @@ func newBench(t *testing.T, consent string) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.server.Close() })
-	b.writeSettings()
-	b.start(ctx)
-	return b
+	return b, ctx
 }
 
 func (b *bench) start(ctx context.Context) {
@@ -183,24 +190,38 @@ func (b *bench) sources() config.Sources {
 	return config.Sources{File: filepath.Join(b.dir, "config.yaml")}
 }
 
+// places are settings that keep the service within the test's folder.
+func (b *bench) places() string {
+	return "state_dir: " + filepath.Join(b.dir, "state") + "\nlog_dir: " + filepath.Join(b.dir, "logs") + "\naddress: " + b.address() + "\n"
+}
+
+// way are settings that lead to central management.
+func (b *bench) way() string {
+	return "server: " + b.server.Addr + "\nserver_ca: " + filepath.Join(b.dir, "ca.pem") +
+		"\njoin_token_file: " + filepath.Join(b.dir, "token") + "\n"
+}
+
+func (b *bench) write(name, content string) {
+	b.t.Helper()
+	if err := os.WriteFile(filepath.Join(b.dir, name), []byte(content), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func (b *bench) writeSettings() {
+	b.t.Helper()
+	b.writeToken()
+	b.write("ca.pem", string(b.server.CAPEM))
+	b.write("config.yaml", b.way()+b.places())
+}
+
+func (b *bench) writeToken() {
 	b.t.Helper()
 	token, err := b.server.Token(b.t.Context(), &controlv1.CreateTokenRequest{})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	files := map[string]string{
-		"ca.pem": string(b.server.CAPEM),
-		"token":  token,
-		"config.yaml": "server: " + b.server.Addr + "\nserver_ca: " + filepath.Join(b.dir, "ca.pem") +
-			"\njoin_token_file: " + filepath.Join(b.dir, "token") + "\nstate_dir: " + filepath.Join(b.dir, "state") +
-			"\nlog_dir: " + filepath.Join(b.dir, "logs") + "\naddress: " + b.address() + "\n",
-	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(content), 0o600); err != nil {
-			b.t.Fatal(err)
-		}
-	}
+	b.write("token", token)
 }
 
 // wordless shows codes where the product shows sentences.

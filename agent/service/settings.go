@@ -206,10 +206,10 @@ func fileFault(setting, path, must string, err error) string {
 	return fmt.Sprintf("The file %s, which the setting %s names, %s. %s", path, setting, wrong, must)
 }
 
-func pins(s config.Settings) []string {
-	all := make([]string, 0, len(s.ServerPins))
+func pins(s config.Settings) []control.Pin {
+	all := make([]control.Pin, 0, len(s.ServerPins))
 	for _, p := range s.ServerPins {
-		all = append(all, p.String())
+		all = append(all, control.Pin(p))
 	}
 	return all
 }

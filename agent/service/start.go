@@ -19,6 +19,7 @@ const (
 	AddressTaken Trouble = "taken"     // somebody answers at the address, or something lies there
 	NotOurs      Trouble = "notours"   // a folder belongs to, or is open to, another account
 	NotPermitted Trouble = "forbidden" // the system refuses this account
+	Lacking      Trouble = "lacking"   // this build lacks what it needs here
 	CannotUse    Trouble = "unusable"
 )
 
@@ -42,6 +43,8 @@ func notStarted(path string, err error) error {
 	}
 	e := &StartError{Trouble: CannotUse, Path: path, Err: err}
 	switch {
+	case platform.Lacking() != nil && errors.Is(err, platform.Lacking()):
+		e.Trouble = Lacking
 	case errors.Is(err, state.ErrInUse):
 		e.Trouble = RecordInUse
 	case errors.Is(err, state.ErrNewer):

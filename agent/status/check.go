@@ -59,19 +59,26 @@ type Setting struct {
 	Name   string `json:"name"`
 	Value  string `json:"value"`
 	Source string `json:"source"`
-	// Secret settings never show their value; see [Setting.Masked].
-	Secret bool `json:"secret,omitempty"`
+	// Secret settings never show their value, Private ones only to
+	// administrators; see [Setting.Masked].
+	Secret  bool `json:"secret,omitempty"`
+	Private bool `json:"private,omitempty"`
 	// Problem is one sentence if what was set cannot be used.
 	Problem string `json:"problem,omitempty"`
 }
 
-// mask stands for the value of a secret.
+// mask stands for a value that is not for the reader's eyes.
 const mask = "********"
 
-// Masked takes the value of a secret away.
-func (s Setting) Masked() Setting {
-	if s.Secret && s.Value != "" {
+// Masked takes away what the reader must not see: from everybody the value of a
+// secret, and from who is no administrator that of a private setting, with
+// whatever is said of it.
+func (s Setting) Masked(admin bool) Setting {
+	if (s.Secret || s.Private && !admin) && s.Value != "" {
 		s.Value = mask
+	}
+	if s.Private && !admin {
+		s.Source, s.Problem = "", ""
 	}
 	return s
 }
@@ -86,7 +93,7 @@ func (s Settings) Text(w io.Writer, o Options) error {
 	p := &page{w: w, t: text.For(o.Locale), o: o}
 	rows := make([][]string, 0, len(s.Settings))
 	for _, setting := range s.Settings {
-		setting = setting.Masked()
+		setting = setting.Masked(true) // the service has masked what is private
 		row := []string{Printable(setting.Name), Printable(setting.Value), Printable(setting.Source)}
 		if setting.Problem != "" {
 			row = append(row, p.severity(Warning)+" "+Printable(setting.Problem))

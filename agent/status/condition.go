@@ -13,7 +13,7 @@ import (
 // gives itself, and each has an entry in docs/runbook.md.
 const (
 	NotJoined          enroll.Code = "not-joined"
-	TokenRefused       enroll.Code = "join-token-refused"
+	TokenRefused       enroll.Code = "join-token-refused" //nolint:gosec // the name of a fault
 	DevicePending      enroll.Code = "device-pending"
 	DeviceRefused      enroll.Code = "device-refused"
 	IdentityEnding     enroll.Code = "identity-ending"

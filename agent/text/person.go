@@ -10,6 +10,8 @@ type Question struct {
 	// Note is the organization's own sentence, by BCP 47 tag.
 	Note              map[string]string
 	PostponementsLeft int
+	// ProgramsAsk says that afterwards the system asks for each mail program.
+	ProgramsAsk bool
 }
 
 // Dialog is a prompt in one language. Later is empty when the answer cannot be
@@ -26,6 +28,9 @@ func (t *Text) Prompt(q Question) Dialog {
 		t.Say("prompt.intro."+introOf(q.Reason), data),
 		t.Say("prompt.mailbox", data),
 		t.Say("prompt.what", data),
+	}
+	if q.ProgramsAsk {
+		parts = append(parts, t.Say("prompt.programs", data))
 	}
 	if note := strings.TrimSpace(t.pick(q.Note)); note != "" {
 		parts = append(parts, note)
@@ -62,6 +67,8 @@ type Notice struct {
 	Code                  string
 	Organization, Contact string
 	Mailbox               string
+	// ProgramsAsk is as in [Question]; only notices of what went well say it.
+	ProgramsAsk bool
 }
 
 // Message needs no answer.
@@ -72,10 +79,14 @@ type Message struct {
 // Notice puts a notice into words.
 func (t *Text) Notice(n Notice) Message {
 	data := t.who(n.Organization, n.Contact, n.Mailbox)
-	return Message{
+	m := Message{
 		Title: t.Say("notice."+n.Code+".title", data),
 		Body:  t.Say("notice."+n.Code+".body", data),
 	}
+	if n.ProgramsAsk && (n.Code == "enrolling" || n.Code == "enrolled" || n.Code == "renewed") {
+		m.Body += " " + t.Say("prompt.programs", data)
+	}
+	return m
 }
 
 // Entry asks for one secret line.

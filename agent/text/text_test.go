@@ -217,3 +217,21 @@ func FuzzFor(f *testing.F) {
 		}
 	})
 }
+
+// TestProgramsAsk: people are told beforehand what the system will ask, and only
+// where it will.
+func TestProgramsAsk(t *testing.T) {
+	for tag, words := range map[string]string{English: "Always Allow", Chinese: "始终允许"} {
+		spoken := For(tag)
+		for _, asks := range []bool{true, false} {
+			if body := spoken.Prompt(Question{Mailbox: "a@b.example", ProgramsAsk: asks}).Body; strings.Contains(body, words) != asks {
+				t.Errorf("%s: asks %v: %s", tag, asks, body)
+			}
+			for code, good := range map[string]bool{"enrolled": true, "renewed": true, "enrolling": true, "refused": false, "revoked": false} {
+				if body := spoken.Notice(Notice{Code: code, ProgramsAsk: asks}).Body; strings.Contains(body, words) != (asks && good) {
+					t.Errorf("%s: %s, asks %v: %s", tag, code, asks, body)
+				}
+			}
+		}
+	}
+}

@@ -81,10 +81,12 @@ type Rule struct {
 	// begin, so that what was issued together is not renewed together; 0 leaves it
 	// to the agents.
 	RenewSpread time.Duration
-	Rotation    string
-	Modules     []Module
-	Note        map[string]string
-	Approval    Approval
+	// Rotation is empty where the rule leaves it to the key store of the machine:
+	// the same key where new ones are costly, as on macOS, else a new one.
+	Rotation string
+	Modules  []Module
+	Note     map[string]string
+	Approval Approval
 }
 
 // ProfileChoice narrows a profile down.
@@ -166,20 +168,14 @@ func (p *Policy) Grants(account, upn string) []Grant {
 }
 
 func (p *Policy) match(account, upn string) []int {
-	account, upn = fold(account), fold(upn)
 	var found []int
-	add := func(key string) {
-		for _, i := range p.byAccount[key] {
-			if key != "" && !slices.Contains(found, i) {
+	for _, name := range AccountNames(account, upn) {
+		for _, i := range p.byAccount[name] {
+			if name != "" && !slices.Contains(found, i) {
 				found = append(found, i)
 			}
 		}
 	}
-	add(account)
-	if _, bare, ok := strings.Cut(account, `\`); ok {
-		add(bare)
-	}
-	add(upn)
 	return found
 }
 
@@ -197,4 +193,24 @@ func (p *Policy) index() {
 			p.byMailbox[mailbox] = append(p.byMailbox[mailbox], i)
 		}
 	}
+}
+
+// AccountNames gives the forms under which a user may stand in the people file:
+// as reported, without the domain, and the user principal name; in lower case.
+func AccountNames(account, upn string) []string {
+	account, upn = fold(account), fold(upn)
+	names := []string{account}
+	if _, bare, ok := strings.Cut(account, `\`); ok {
+		names = append(names, bare)
+	}
+	if upn != "" {
+		names = append(names, upn)
+	}
+	return names
+}
+
+// SameAccount says whether an account of the people file is that of a user.
+func SameAccount(file, account, upn string) bool {
+	file = fold(file)
+	return file != "" && slices.Contains(AccountNames(account, upn), file)
 }

@@ -275,7 +275,9 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 		Stores: y.Stores, Note: y.Note,
 		Approval: r.approval(path+".approval", y.Approval, standard),
 		Consent:  r.word(path+".consent", y.Consent, ConsentAsk, ConsentNotify, ConsentSilent),
-		Rotation: r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey),
+	}
+	if y.Renewal.Rotation != "" {
+		rule.Rotation = r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey)
 	}
 	if len(y.Departments) == 0 {
 		r.problem(r.at(path), `Add "departments: ['*']" for everybody.`, "The rule is for no department.")

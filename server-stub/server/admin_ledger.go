@@ -107,6 +107,8 @@ func endsBy(e *controlv1.LedgerEntry, until time.Time) bool {
 type deviceView struct {
 	device store.Device
 	report *controlv1.SyncRequest
+	// last is the last contact that the store has.
+	last time.Time
 }
 
 func view(tx store.Tx, id string, seen map[string]*deviceView) *deviceView {
@@ -115,8 +117,8 @@ func view(tx store.Tx, id string, seen map[string]*deviceView) *deviceView {
 	}
 	v := &deviceView{report: &controlv1.SyncRequest{}}
 	_, _ = store.GetJSON(tx, store.Devices, []byte(id), &v.device)
-	if report, _, err := decodeStatus(tx.Get(store.Statuses, []byte(id))); err == nil {
-		v.report = report
+	if report, last, err := decodeStatus(tx.Get(store.Statuses, []byte(id))); err == nil {
+		v.report, v.last = report, last
 	}
 	seen[id] = v
 	return v

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/coverage"
 	"smime-agent/server-stub/store"
 )
 
@@ -23,13 +24,18 @@ const (
 
 // ListDevices lists devices in the order in which they joined.
 func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
+	return a.Devices(req)
+}
+
+// Devices gives a page of the devices that pass the request's filters.
+func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
 	size := int(min(req.GetPageSize(), maxPage))
 	if size == 0 {
 		size = maxPage
 	}
 	resp := &controlv1.ListDevicesResponse{}
-	seen, bytes, now := 0, 0, a.now()
-	err := a.store.View(func(tx store.Tx) error {
+	seen, bytes, now := 0, 0, s.now()
+	err := s.store.View(func(tx store.Tx) error {
 		return eachJSON(tx, store.Devices, []byte(req.GetPageToken()), func(key []byte, d store.Device) bool {
 			if len(resp.GetDevices()) == size || bytes > pageBytes || seen == maxScan {
 				resp.NextPageToken = string(key)
@@ -39,7 +45,7 @@ func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest
 			if req.GetState() != "" && d.State != req.GetState() {
 				return true
 			}
-			device, report := a.deviceIn(tx, d)
+			device, report := s.deviceIn(tx, d)
 			if passes(req, device, report, now) {
 				resp.Devices = append(resp.Devices, device)
 				bytes += proto.Size(device)
@@ -52,7 +58,7 @@ func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest
 
 // passes says whether a device is one that the request wants; its state was looked at before.
 func passes(req *controlv1.ListDevicesRequest, d *controlv1.Device, report *controlv1.SyncRequest, now time.Time) bool {
-	if silent := req.GetSilentFor(); silent != nil && now.Sub(lastHeard(d)) < silent.AsDuration() {
+	if silent := req.GetSilentFor(); silent != nil && now.Sub(coverage.LastHeard(d)) < silent.AsDuration() {
 		return false
 	}
 	if code := req.GetCondition(); code != "" && !slices.ContainsFunc(d.GetConditions(), func(c *controlv1.ConditionReport) bool {
@@ -80,14 +86,6 @@ const anyCondition = "any"
 func anyHas(part string, texts ...string) bool {
 	part = strings.ToLower(part)
 	return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(strings.ToLower(t), part) })
-}
-
-// lastHeard is the last contact, or the joining where there was none.
-func lastHeard(d *controlv1.Device) time.Time {
-	if d.GetLastContact() != nil {
-		return d.GetLastContact().AsTime()
-	}
-	return d.GetJoined().AsTime()
 }
 
 // deviceIn reads what there is to say of a device. It reads the transaction it

@@ -77,7 +77,8 @@ func readyOf(tx store.Tx, device string) []string {
 // maxKnown bounds a rebuild, which a message must hold.
 const maxKnown = 512
 
-// knownOf gives all that central has of a device, for an agent that lost its record.
+// knownOf gives what central has of a device, for an agent that lost its record:
+// all, or the newest, whose IDs come last.
 func (s *Server) knownOf(tx store.Tx, device string) []*controlv1.KnownEnrollment {
 	var out []*controlv1.KnownEnrollment
 	tx.Range(store.Enrollments, []byte(device), nil, func(_, value []byte) bool {
@@ -87,7 +88,10 @@ func (s *Server) knownOf(tx store.Tx, device string) []*controlv1.KnownEnrollmen
 		if err == nil && request != nil {
 			out = append(out, s.known(serial, request))
 		}
-		return len(out) < maxKnown
+		if len(out) > maxKnown {
+			out = out[1:]
+		}
+		return true
 	})
 	return out
 }

@@ -29,6 +29,8 @@ type Settings struct {
 	IdentityGrace time.Duration
 	// TokenLife is that of a join token that names none: 24 hours.
 	TokenLife time.Duration
+	// RemindInterval is how often the server looks for reminders to send: 1 hour.
+	RemindInterval time.Duration
 }
 
 func (s Settings) withDefaults() Settings {
@@ -42,6 +44,7 @@ func (s Settings) withDefaults() Settings {
 	set(&s.IdentityLife, 30*24*time.Hour)
 	set(&s.IdentityGrace, 30*24*time.Hour)
 	set(&s.TokenLife, 24*time.Hour)
+	set(&s.RemindInterval, time.Hour)
 	return s
 }
 
@@ -53,6 +56,7 @@ type Config struct {
 	// RootCRL gives the root's revocation list (DER), which is signed elsewhere and
 	// handed out as it is.
 	RootCRL  func() ([]byte, error)
+	Mail     Mail
 	Settings Settings
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -70,6 +74,7 @@ type Server struct {
 	issuer    *ca.Issuer
 	transport *ca.Transport
 	rootCRL   func() ([]byte, error)
+	mail      Mail
 	settings  Settings
 	now       func() time.Time
 	log       *slog.Logger
@@ -93,7 +98,7 @@ type inForce struct {
 // New makes a server over a store, with the policy that the store holds, if any.
 func New(c Config) (*Server, error) {
 	s := &Server{
-		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL,
+		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL, mail: c.Mail,
 		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
 		fleet: newFleet(), quit: make(chan struct{}),
 	}
@@ -107,6 +112,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.work.Go(s.maintain)
+	s.work.Go(s.remind)
 	return s, nil
 }
 
@@ -139,6 +145,32 @@ func (s *Server) maintain() {
 		}
 		if err := s.flush(context.Background(), flushAge); err != nil {
 			s.log.Error("last contacts cannot be written", "error", err)
+		}
+	}
+}
+
+// remind looks for reminders at once and then again and again.
+func (s *Server) remind() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-s.quit
+		cancel()
+	}()
+	tick := time.NewTicker(s.settings.RemindInterval)
+	defer tick.Stop()
+	for {
+		told, err := s.Remind(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("reminders cannot be sent", "error", err)
+		}
+		if told > 0 {
+			s.log.Info("reminders sent", "owners", told)
+		}
+		select {
+		case <-s.quit:
+			return
+		case <-tick.C:
 		}
 	}
 }

@@ -202,13 +202,13 @@ func strength(protection string) int {
 }
 
 // keyFree refuses a key that has a certificate, unless this is the renewal with
-// the same key that policy allows.
+// the same key that policy allows or leaves to the agent.
 func (f *filing) keyFree(tx store.Tx) error {
 	_, holder, err := holderOf(tx, f.csr.RawSubjectPublicKeyInfo)
 	if err != nil || holder == nil {
 		return err
 	}
-	renewal := f.rule.Rotation == policy.RotationSameKey && holder.Device == f.device &&
+	renewal := f.rule.Rotation != policy.RotationNewKey && holder.Device == f.device &&
 		holder.Enrollment == f.req.GetReplaces() && holder.User == f.req.GetUser() &&
 		holder.Profile == f.req.GetProfile() && holder.Store == f.req.GetStore()
 	if renewal {

@@ -1,14 +1,19 @@
 package site
 
 import (
+	"cmp"
+	"crypto/x509"
 	"fmt"
+	netmail "net/mail"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/server"
 )
@@ -22,6 +27,7 @@ const (
 type Config struct {
 	Listen          string   `yaml:"listen"`
 	Web             string   `yaml:"web"`
+	AdminWeb        string   `yaml:"admin_web"`
 	Hosts           []string `yaml:"hosts"`
 	PublicURL       string   `yaml:"public_url"`
 	Reserved        bool     `yaml:"reserved_policy_oid"`
@@ -30,6 +36,22 @@ type Config struct {
 	PendingInterval string   `yaml:"pending_interval"`
 	IdentityLife    string   `yaml:"identity_life"`
 	IdentityGrace   string   `yaml:"identity_grace"`
+	Mail            Mail     `yaml:"mail"`
+}
+
+// Mail is how the server sends mails; without a server it sends none.
+type Mail struct {
+	// Server is host:port.
+	Server string `yaml:"server"`
+	// Security is "starttls" (default), "tls", or "none" for this machine's own mail server.
+	Security string `yaml:"security"`
+	From     string `yaml:"from"`
+	// Administrator gets a digest of what is about to end.
+	Administrator string `yaml:"administrator"`
+	User          string `yaml:"user"`
+	// PasswordFile and CAFile are relative to the data directory.
+	PasswordFile string `yaml:"password_file"`
+	CAFile       string `yaml:"ca_file"`
 }
 
 // ReadConfig reads the directory's server.yaml; unknown keys are errors.
@@ -68,6 +90,46 @@ func (c Config) settings() (server.Settings, error) {
 		*f.to = d
 	}
 	return s, nil
+}
+
+// mailing makes the way to the mail server; the zero value where there is none.
+func (c Config) mailing(dir string) (server.Mail, error) {
+	m := c.Mail
+	if m.Server == "" {
+		return server.Mail{}, nil
+	}
+	if _, err := netmail.ParseAddress(m.From); err != nil {
+		return server.Mail{}, fmt.Errorf("%s: mail.from is %q; write the address that mails come from", ConfigFile, m.From)
+	}
+	to := mail.Server{Address: m.Server, Security: cmp.Or(m.Security, mail.StartTLS), User: m.User}
+	if err := to.Check(); err != nil {
+		return server.Mail{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
+	}
+	if m.PasswordFile != "" {
+		password, err := os.ReadFile(within(dir, m.PasswordFile))
+		if err != nil {
+			return server.Mail{}, err
+		}
+		to.Password = strings.TrimRight(string(password), "\r\n")
+	}
+	if m.CAFile != "" {
+		text, err := os.ReadFile(within(dir, m.CAFile))
+		if err != nil {
+			return server.Mail{}, err
+		}
+		to.Roots = x509.NewCertPool()
+		if !to.Roots.AppendCertsFromPEM(text) {
+			return server.Mail{}, fmt.Errorf("%s: no certificate in it", m.CAFile)
+		}
+	}
+	return server.Mail{Mailer: to, From: m.From, Administrator: m.Administrator}, nil
+}
+
+func within(dir, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(dir, file)
 }
 
 func settingsFor(publicURL string, reserved bool, own string) ca.Settings {

@@ -56,6 +56,8 @@ type Founding struct {
 	// means :8443 and :8080.
 	Listen string
 	Web    string
+	// AdminWeb is for the administrators' web page; empty means none.
+	AdminWeb string
 	// PublicURL begins the URLs in certificates; empty means http with the first host and Web's port.
 	PublicURL string
 	// OwnPolicy is the company's own policy OID; with it the reserved one is left out.

@@ -34,6 +34,8 @@ type Options struct {
 	AfterFault  func(method string) error
 	// Settings, field by field where not 0, stand for those of the configuration.
 	Settings server.Settings
+	// Mail, where it has a Mailer, stands for that of the configuration.
+	Mail server.Mail
 }
 
 // Site is a server at work.
@@ -45,9 +47,13 @@ type Site struct {
 	// Addr and WebAddr are where it listens.
 	Addr    string
 	WebAddr string
+	// AdminAddr is the URL of the administrators' page; empty means there is none.
+	AdminAddr string
 
 	grpc    *grpc.Server
 	web     *http.Server
+	admin   *http.Server
+	cert    *serverCertificate
 	store   store.Store
 	serving sync.WaitGroup
 	failed  chan error
@@ -64,7 +70,10 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Site{failed: make(chan error, 2)}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Site{failed: make(chan error, 3)}
 	if err := s.build(ctx, dir, config, o); err != nil {
 		if s.store != nil {
 			err = errors.Join(err, s.store.Close())
@@ -72,6 +81,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 		return nil, err
 	}
 	if err := s.listen(ctx, config, o); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.adminWeb(ctx, config.AdminWeb, s.cert, o.Log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -98,11 +110,18 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if _, err := rootList.get(); err != nil {
 		return err
 	}
+	mailing, err := config.mailing(dir)
+	if err != nil {
+		return err
+	}
+	if o.Mail.Mailer != nil {
+		mailing = o.Mail
+	}
 	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
 		return err
 	}
 	s.Server, err = server.New(server.Config{
-		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get,
+		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
 	if err != nil {
@@ -116,7 +135,8 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if err := firstPolicy(ctx, dir, s.Server); err != nil {
 		return err
 	}
-	s.grpc = s.Server.GRPC((&serverCertificate{transport: s.Transport, key: serverKey, hosts: config.Hosts, now: o.Now}).get)
+	s.cert = &serverCertificate{transport: s.Transport, key: serverKey, hosts: config.Hosts, now: o.Now}
+	s.grpc = s.Server.GRPC(s.cert.get)
 	s.web = &http.Server{
 		Handler: s.Server.Web(), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10,
@@ -128,6 +148,7 @@ func override(s, by server.Settings) server.Settings {
 	for _, f := range []struct{ to, from *time.Duration }{
 		{&s.SyncInterval, &by.SyncInterval}, {&s.PendingInterval, &by.PendingInterval},
 		{&s.IdentityLife, &by.IdentityLife}, {&s.IdentityGrace, &by.IdentityGrace}, {&s.TokenLife, &by.TokenLife},
+		{&s.RemindInterval, &by.RemindInterval},
 	} {
 		if *f.from != 0 {
 			*f.to = *f.from
@@ -221,6 +242,9 @@ func (s *Site) Close() error {
 		s.grpc.GracefulStop()
 		hard.Stop()
 		s.closing = errors.Join(stopped, s.web.Close())
+		if s.admin != nil {
+			s.closing = errors.Join(s.closing, s.admin.Close())
+		}
 		s.serving.Wait()
 		s.closing = errors.Join(s.closing, s.store.Close())
 	})

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -18,9 +19,8 @@ type rootList struct {
 	path string
 	root *x509.Certificate
 
-	mu      sync.Mutex
-	changed time.Time
-	der     []byte
+	mu  sync.Mutex
+	der []byte
 }
 
 func readRoot(dir string) (*x509.Certificate, error) {
@@ -36,16 +36,13 @@ func readRoot(dir string) (*x509.Certificate, error) {
 func (l *rootList) get() ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	info, err := os.Stat(l.path)
-	if err != nil {
-		return l.orLast(err)
-	}
-	if l.der != nil && info.ModTime().Equal(l.changed) {
-		return l.der, nil
-	}
+	// The time of a file is too coarse to tell that it changed, and it is small.
 	der, err := os.ReadFile(l.path)
 	if err != nil {
 		return l.orLast(err)
+	}
+	if l.der != nil && bytes.Equal(der, l.der) {
+		return l.der, nil
 	}
 	list, err := x509.ParseRevocationList(der)
 	if err == nil {
@@ -54,7 +51,7 @@ func (l *rootList) get() ([]byte, error) {
 	if err != nil {
 		return l.orLast(fmt.Errorf("%s: %w", l.path, err))
 	}
-	l.der, l.changed = der, info.ModTime()
+	l.der = der
 	return der, nil
 }
 

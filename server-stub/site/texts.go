@@ -9,6 +9,10 @@ const (
 listen: {{printf "%q" .Listen}}
 # For revocation lists and CA certificates: plain HTTP.
 web: {{printf "%q" .Web}}
+# The administrators' web page; empty means none. On an address of this machine
+# alone, such as 127.0.0.1:8081, it is plain HTTP for whoever is on the machine; on any other it is
+# HTTPS and asks for an administrator's certificate.
+admin_web: {{printf "%q" .AdminWeb}}
 # Names and addresses of this server, for its TLS certificate. The first is the main one.
 hosts:
 {{- range .Hosts}}
@@ -28,6 +32,16 @@ pending_interval: 1m
 # Life of a device's TLS certificate, and how long after its end it can still be renewed.
 identity_life: 30d
 identity_grace: 30d
+
+# Reminders 60, 30 and 7 days before a certificate ends that was not renewed by itself, to its
+# owner and to the administrator. Without a server none are sent.
+mail:
+  server: ""              # host:port, such as smtp.example.com:587
+  security: starttls      # or tls, or none for a mail server on this machine
+  from: ""
+  administrator: ""
+  user: ""
+  password_file: ""       # in this directory, readable by the server alone
 `
 
 	policyText = `# Who gets which certificate. After a change:
@@ -59,7 +73,6 @@ rules:
     stores: [auto]
     renewal:
       before: 60d
-      rotation: new-key
     note:
       en: "With this certificate you sign and encrypt your mail."
       zh: "此证书用于对您的电子邮件进行签名和加密。"

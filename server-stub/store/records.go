@@ -53,6 +53,20 @@ type Mark struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 }
 
+// Reminder is what was sent of one reminder on one certificate.
+type Reminder struct {
+	// Owner and Administrator are when the mail server took the mail.
+	Owner         time.Time `json:"owner,omitzero"`
+	Administrator time.Time `json:"administrator,omitzero"`
+	// OwnerFailed is why it never will.
+	OwnerFailed string `json:"owner_failed,omitempty"`
+}
+
+// Settled says that nobody is left to tell.
+func (r Reminder) Settled(administrator bool) bool {
+	return !r.Owner.IsZero() && (!administrator || !r.Administrator.IsZero())
+}
+
 // PutJSON files a record.
 func PutJSON(tx Tx, bucket Bucket, key []byte, record any) error {
 	data, err := json.Marshal(record)

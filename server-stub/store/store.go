@@ -28,6 +28,7 @@ const (
 	Ready        Bucket = "ready"        // device ID, serial number of what waits for the agent
 	Orders       Bucket = "orders"       // device ID, order ID → order
 	Events       Bucket = "events"       // device ID, event ID → event
+	Reminders    Bucket = "reminders"    // serial number, days before the end → reminder
 	Proofs       Bucket = "proofs"       // device ID, order ID → times of the proofs before the order
 )
 
@@ -35,7 +36,7 @@ const (
 func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
-		Marks, Pending, Ready, Orders, Events, Proofs,
+		Marks, Pending, Ready, Orders, Events, Reminders, Proofs,
 	}
 }
 

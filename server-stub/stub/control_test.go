@@ -105,8 +105,15 @@ rules:
 `
 }
 
+// TestSameKeyRenewal: with "same-key", and where the rule leaves it to the machine.
 func TestSameKeyRenewal(t *testing.T) {
-	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "same-key")})
+	for _, rotation := range []string{"same-key", `""`} {
+		t.Run(rotation, func(t *testing.T) { testSameKeyRenewal(t, rotation) })
+	}
+}
+
+func testSameKeyRenewal(t *testing.T, rotation string) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", rotation)})
 	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
 	d.syncAs(t, alice())
 	key := p256(t)
@@ -123,6 +130,21 @@ func TestSameKeyRenewal(t *testing.T) {
 	if entries := ledger(t, s); len(entries) != 2 || entries[0].GetStatus() != "replaced" || entries[1].GetStatus() != "valid" {
 		t.Errorf("ledger %v, want one replaced and one valid", entries)
 	}
+}
+
+// TestNewKeyRenewal: a rule that wants a new key takes no old one.
+func TestNewKeyRenewal(t *testing.T) {
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "new-key")})
+	d := join(t, s, token(t, s, &controlv1.CreateTokenRequest{}))
+	d.syncAs(t, alice())
+	key := p256(t)
+	if _, err := d.Submit(t.Context(), submission(enrollmentID(1), csr(t, key))); err != nil {
+		t.Fatal(err)
+	}
+	renewal := submission(enrollmentID(2), csr(t, key))
+	renewal.Replaces = enrollmentID(1)
+	_, err := d.Submit(t.Context(), renewal)
+	wantReason(t, err, "KEY_REUSED")
 }
 
 func TestApproval(t *testing.T) {
@@ -313,7 +335,7 @@ func TestReportRebuildAndRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The device's connection is gone with the old server; it dials the new one.
-	d2 := reconnect(t, s, d)
+	d2 := reconnect(t, s, d, time.Now())
 	resp, err := d2.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{alice()}, Rebuild: true})
 	if err != nil || len(resp.GetKnown()) != 1 {
 		t.Fatalf("rebuild gives %v, %v", resp, err)
@@ -324,9 +346,9 @@ func TestReportRebuildAndRestart(t *testing.T) {
 }
 
 // reconnect renews the device's certificate by the CA, since the test did not keep the chain.
-func reconnect(t testing.TB, s *stub.Server, d *device) *device {
+func reconnect(t testing.TB, s *stub.Server, d *device, now time.Time) *device {
 	t.Helper()
-	cert, err := s.Transport.IssueIdentity(ca.DeviceRole, d.id, &d.key.PublicKey, time.Now(), time.Hour)
+	cert, err := s.Transport.IssueIdentity(ca.DeviceRole, d.id, &d.key.PublicKey, now, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

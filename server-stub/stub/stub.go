@@ -49,6 +49,10 @@ type Options struct {
 	Addr string
 	// RSA makes the S/MIME CAs RSA.
 	RSA bool
+	// AdminWeb is where the administrators' page listens; empty means nowhere.
+	AdminWeb string
+	// Mail is how the server writes mails; none without a Mailer.
+	Mail server.Mail
 }
 
 // Server is a running stub.
@@ -91,7 +95,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	s.Site, err = site.Open(ctx, s.Dir, site.Options{
 		Listener: main, WebListener: web, Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
-		Settings: o.Settings,
+		Settings: o.Settings, Mail: o.Mail,
 	})
 	if err != nil {
 		return nil, errors.Join(err, main.Close(), web.Close())
@@ -122,7 +126,7 @@ func found(dir string, o Options, publicURL string) error {
 	err := site.Found(site.Founding{
 		Dir: dir, Organization: Organization, Country: Country, OrganizationID: OrganizationID,
 		Hosts: []string{"127.0.0.1", "localhost"}, Listen: "127.0.0.1:0", Web: "127.0.0.1:0",
-		PublicURL: publicURL, RSA: o.RSA, Now: now(),
+		PublicURL: publicURL, AdminWeb: o.AdminWeb, RSA: o.RSA, Now: now(),
 	})
 	if errors.Is(err, site.ErrExists) {
 		return nil

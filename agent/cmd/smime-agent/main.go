@@ -44,7 +44,7 @@ func serve(ctx context.Context, o ServeOptions) error {
 	if o.PolicyDir != "" {
 		sources.Policy = config.PolicyFolder(o.PolicyDir)
 	}
-	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version})
+	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version, Managed: o.Managed})
 }
 
 func control(_ context.Context, action ControlAction) error {

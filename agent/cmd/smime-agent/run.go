@@ -49,6 +49,8 @@ type ServeOptions struct {
 	// StateDir is the service's folder; empty means the system's.
 	StateDir string
 	Version  string
+	// Managed says that the service manager calls.
+	Managed bool
 }
 
 // ControlAction is what is to be done to the installed service.

@@ -21,6 +21,8 @@ func (a *app) serviceCommand() *cobra.Command {
 	run.Flags().StringVar(&o.ConfigFile, "config", "", "settings file (default: the system's)")
 	run.Flags().StringVar(&o.PolicyDir, "policy", "", "folder of managed policy (default: the system's)")
 	run.Flags().StringVar(&o.StateDir, "state", "", "folder of the service's record (default: the system's)")
+	run.Flags().BoolVar(&o.Managed, "managed", false, "the system's service manager calls this")
+	_ = run.Flags().MarkHidden("managed") // an error means that there is no such flag
 	parent.AddCommand(run)
 	for _, c := range []struct {
 		action ControlAction

@@ -16,7 +16,7 @@ import (
 // bare name of a text.
 func TestWhyTheServiceCannotStart(t *testing.T) {
 	for _, trouble := range []service.Trouble{
-		service.RecordInUse, service.RecordNewer, service.AddressTaken, service.NotOurs, service.NotPermitted, service.CannotUse,
+		service.RecordInUse, service.RecordNewer, service.AddressTaken, service.NotOurs, service.NotPermitted, service.Lacking, service.CannotUse,
 	} {
 		for _, lang := range []string{"en", "zh_CN.UTF-8"} {
 			var said bytes.Buffer

@@ -74,6 +74,9 @@ func run(ctx context.Context, e env) error {
 	}
 	log, closeLog := openLog(paths.State, e.stderr)
 	defer closeLog()
+	if err := platform.Lacking(); err != nil {
+		log.Warn("build is incomplete", "error", err.Error())
+	}
 	unlock, err := lockSession(paths, log)
 	if errors.Is(err, platform.ErrExists) {
 		log.Debug("another helper serves this user")
@@ -157,13 +160,13 @@ type words struct{ text *text.Text }
 func (w words) Question(q enroll.Question) platform.Question {
 	d := w.text.Prompt(text.Question{
 		Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Reason: string(q.Reason),
-		Note: q.Note, PostponementsLeft: q.PostponementsLeft,
+		Note: q.Note, PostponementsLeft: q.PostponementsLeft, ProgramsAsk: q.ProgramsAsk,
 	})
 	return platform.Question{Title: d.Title, Text: d.Body, Yes: d.Yes, Later: d.Later, No: d.No}
 }
 
 func (w words) Notice(n enroll.Notice) platform.Notice {
-	m := w.text.Notice(text.Notice{Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox})
+	m := w.text.Notice(text.Notice{Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox, ProgramsAsk: n.ProgramsAsk})
 	return platform.Notice{Title: m.Title, Text: m.Body}
 }
 

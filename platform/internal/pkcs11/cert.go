@@ -47,11 +47,12 @@ func (s *Session) Certificates() ([]Filed, error) {
 	}
 	var filed []Filed
 	for _, o := range objects {
-		cert, err := x509.ParseCertificate(s.getIfAny(o, p11.CKA_VALUE))
+		values := s.getSome(o, p11.CKA_VALUE, p11.CKA_ID)
+		cert, err := x509.ParseCertificate(values[0])
 		if err != nil {
 			continue
 		}
-		filed = append(filed, Filed{Object: o, ID: s.getIfAny(o, p11.CKA_ID), Cert: cert})
+		filed = append(filed, Filed{Object: o, ID: values[1], Cert: cert})
 	}
 	return filed, nil
 }
@@ -141,6 +142,10 @@ func (s *Session) TrustForEmail(cert *x509.Certificate) error {
 		return err
 	}
 	if len(present) > 0 {
+		trusted := attribute(ckaTrustEmailProtection, uint(cktNSSTrustedDelegator))
+		if bytes.Equal(s.getIfAny(present[0], ckaTrustEmailProtection), trusted.Value) {
+			return nil // another write would cost the database a transaction
+		}
 		return s.set(present[0], ckaTrustEmailProtection, uint(cktNSSTrustedDelegator))
 	}
 	serial, err := asn1.Marshal(cert.SerialNumber)

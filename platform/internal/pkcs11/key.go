@@ -144,18 +144,22 @@ func (s *Session) KeyHalves(label string) ([]Half, error) {
 }
 
 func (s *Session) half(o Object, private bool) Half {
-	h := Half{Object: o, Private: private,
-		Label: string(s.getIfAny(o, p11.CKA_LABEL)), ID: s.getIfAny(o, p11.CKA_ID)}
-	if n, e := s.getIfAny(o, p11.CKA_MODULUS), s.getIfAny(o, p11.CKA_PUBLIC_EXPONENT); len(n) > 0 && len(e) > 0 {
-		if exponent := new(big.Int).SetBytes(e); exponent.IsInt64() {
-			h.Public = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}
+	values := s.getSome(o, p11.CKA_LABEL, p11.CKA_ID, p11.CKA_KEY_TYPE)
+	h := Half{Object: o, Private: private, Label: string(values[0]), ID: values[1]}
+	if ec := attribute(p11.CKA_KEY_TYPE, uint(p11.CKK_EC)).Value; !bytes.Equal(values[2], ec) {
+		values = s.getSome(o, p11.CKA_MODULUS, p11.CKA_PUBLIC_EXPONENT)
+		if n, e := values[0], values[1]; len(n) > 0 && len(e) > 0 {
+			if exponent := new(big.Int).SetBytes(e); exponent.IsInt64() {
+				h.Public = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}
+			}
+			return h
 		}
-		return h
 	}
 	if private {
 		return h
 	}
-	if key, err := parsePoint(s.getIfAny(o, p11.CKA_EC_PARAMS), s.getIfAny(o, p11.CKA_EC_POINT)); err == nil {
+	values = s.getSome(o, p11.CKA_EC_PARAMS, p11.CKA_EC_POINT)
+	if key, err := parsePoint(values[0], values[1]); err == nil {
 		h.Public = key
 	}
 	return h

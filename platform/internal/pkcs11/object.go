@@ -60,6 +60,26 @@ func (s *Session) getIfAny(o Object, kind uint) []byte {
 	return value
 }
 
+// getSome reads several attributes, nil for each that the object lacks. They are
+// asked for in one call, which a module looks up at once; where it refuses that,
+// they are read one by one.
+func (s *Session) getSome(o Object, kinds ...uint) [][]byte {
+	template := make([]*p11.Attribute, 0, len(kinds))
+	for _, kind := range kinds {
+		template = append(template, attribute(kind, nil))
+	}
+	values := make([][]byte, len(kinds))
+	found, err := s.c.GetAttributeValue(s.h, p11.ObjectHandle(o), template)
+	for i, kind := range kinds {
+		if err == nil && i < len(found) && found[i].Type == kind {
+			values[i] = found[i].Value
+		} else {
+			values[i] = s.getIfAny(o, kind)
+		}
+	}
+	return values
+}
+
 func (s *Session) set(o Object, kind uint, value any) error {
 	err := s.c.SetAttributeValue(s.h, p11.ObjectHandle(o), []*p11.Attribute{attribute(kind, value)})
 	if err != nil {

@@ -1704,6 +1704,593 @@ func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
 	return nil
 }
 
+type GetCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateRequest) Reset() {
+	*x = GetCertificateRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateRequest) ProtoMessage() {}
+
+func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
+func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetCertificateRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+type GetCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the certificate itself.
+	Entry *LedgerEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// What happened to it and to those before and after it, oldest first.
+	History       []*HistoryLine `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCertificateResponse) Reset() {
+	*x = GetCertificateResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCertificateResponse) ProtoMessage() {}
+
+func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
+func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetCertificateResponse) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *GetCertificateResponse) GetHistory() []*HistoryLine {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// HistoryLine is one thing that happened to a certificate.
+type HistoryLine struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Serial string                 `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// "submitted", "issued", "replaced", "revoked", "expired", "proved", "proof-failed",
+	// "reminder-owner", "reminder-administrator", or the code of a device's event.
+	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	// One sentence or word on it; may be empty.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryLine) Reset() {
+	*x = HistoryLine{}
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryLine) ProtoMessage() {}
+
+func (x *HistoryLine) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryLine.ProtoReflect.Descriptor instead.
+func (*HistoryLine) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HistoryLine) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *HistoryLine) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *HistoryLine) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type GetCoverageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A machine is silent after this time; 0 means 7 days.
+	SilentFor *durationpb.Duration `protobuf:"bytes,1,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
+	// A certificate ends soon within this time; 0 means 60 days.
+	EndingWithin *durationpb.Duration `protobuf:"bytes,2,opt,name=ending_within,json=endingWithin,proto3" json:"ending_within,omitempty"`
+	// Also those wishes that are fulfilled; else only the others.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageRequest) Reset() {
+	*x = GetCoverageRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageRequest) ProtoMessage() {}
+
+func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
+func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetCoverageRequest) GetSilentFor() *durationpb.Duration {
+	if x != nil {
+		return x.SilentFor
+	}
+	return nil
+}
+
+func (x *GetCoverageRequest) GetEndingWithin() *durationpb.Duration {
+	if x != nil {
+		return x.EndingWithin
+	}
+	return nil
+}
+
+func (x *GetCoverageRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type GetCoverageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Total *CoverageRow           `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// By department, in order of their names.
+	Departments []*CoverageRow `protobuf:"bytes,3,rep,name=departments,proto3" json:"departments,omitempty"`
+	// At most 200000.
+	Wishes []*CoverageWish `protobuf:"bytes,4,rep,name=wishes,proto3" json:"wishes,omitempty"`
+	// Admitted machines without contact, those silent longest first; at most 1000.
+	Silent      []*Device `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`
+	SilentCount uint32    `protobuf:"varint,6,opt,name=silent_count,json=silentCount,proto3" json:"silent_count,omitempty"`
+	Devices     uint32    `protobuf:"varint,7,opt,name=devices,proto3" json:"devices,omitempty"`
+	// How many certificates of wishes end in each of the next 13 weeks.
+	EndingByWeek  []uint32 `protobuf:"varint,8,rep,packed,name=ending_by_week,json=endingByWeek,proto3" json:"ending_by_week,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageResponse) Reset() {
+	*x = GetCoverageResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageResponse) ProtoMessage() {}
+
+func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
+func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetCoverageResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetTotal() *CoverageRow {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetDepartments() []*CoverageRow {
+	if x != nil {
+		return x.Departments
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetWishes() []*CoverageWish {
+	if x != nil {
+		return x.Wishes
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetSilent() []*Device {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+func (x *GetCoverageResponse) GetSilentCount() uint32 {
+	if x != nil {
+		return x.SilentCount
+	}
+	return 0
+}
+
+func (x *GetCoverageResponse) GetDevices() uint32 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *GetCoverageResponse) GetEndingByWeek() []uint32 {
+	if x != nil {
+		return x.EndingByWeek
+	}
+	return nil
+}
+
+// CoverageRow counts wishes: one certificate that one person is to have.
+type CoverageRow struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Department string                 `protobuf:"bytes,1,opt,name=department,proto3" json:"department,omitempty"`
+	People     uint32                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	Wanted     uint32                 `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// There is a certificate in force, and a device proved that it works.
+	Proved uint32 `protobuf:"varint,4,opt,name=proved,proto3" json:"proved,omitempty"`
+	// There is one, without a good proof.
+	Unproved uint32 `protobuf:"varint,5,opt,name=unproved,proto3" json:"unproved,omitempty"`
+	// Something is under way.
+	Waiting uint32 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// The person declined, or the request was refused.
+	Refused uint32 `protobuf:"varint,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Nothing is there.
+	Missing uint32 `protobuf:"varint,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Of the proved and unproved: those that end soon.
+	Ending        uint32 `protobuf:"varint,9,opt,name=ending,proto3" json:"ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageRow) Reset() {
+	*x = CoverageRow{}
+	mi := &file_control_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageRow) ProtoMessage() {}
+
+func (x *CoverageRow) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageRow.ProtoReflect.Descriptor instead.
+func (*CoverageRow) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CoverageRow) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *CoverageRow) GetPeople() uint32 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetWanted() uint32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetProved() uint32 {
+	if x != nil {
+		return x.Proved
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetUnproved() uint32 {
+	if x != nil {
+		return x.Unproved
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetMissing() uint32 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *CoverageRow) GetEnding() uint32 {
+	if x != nil {
+		return x.Ending
+	}
+	return 0
+}
+
+type CoverageWish struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Department string                 `protobuf:"bytes,1,opt,name=department,proto3" json:"department,omitempty"`
+	Account    string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Mailbox    string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	Profile    string                 `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	// "proved", "unproved", "waiting", "refused" or "missing".
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is no better: a problem's code, "declined", "no-device", or the state of
+	// the agent's lifecycle.
+	Cause         string                 `protobuf:"bytes,7,opt,name=cause,proto3" json:"cause,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,8,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Hostname      string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Ends          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ends,proto3" json:"ends,omitempty"`
+	ProvedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=proved_at,json=provedAt,proto3" json:"proved_at,omitempty"`
+	Serial        string                 `protobuf:"bytes,12,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageWish) Reset() {
+	*x = CoverageWish{}
+	mi := &file_control_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageWish) ProtoMessage() {}
+
+func (x *CoverageWish) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageWish.ProtoReflect.Descriptor instead.
+func (*CoverageWish) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CoverageWish) GetDepartment() string {
+	if x != nil {
+		return x.Department
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *CoverageWish) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *CoverageWish) GetProvedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProvedAt
+	}
+	return nil
+}
+
+func (x *CoverageWish) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
 type RevokeRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Serial string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
@@ -1715,7 +2302,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +2314,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +2327,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -1765,7 +2352,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +2364,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +2377,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 // Leaver is a certificate in force without a claim to it.
@@ -1809,7 +2396,7 @@ type Leaver struct {
 
 func (x *Leaver) Reset() {
 	*x = Leaver{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +2408,7 @@ func (x *Leaver) String() string {
 func (*Leaver) ProtoMessage() {}
 
 func (x *Leaver) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2421,7 @@ func (x *Leaver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
 func (*Leaver) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Leaver) GetEntry() *LedgerEntry {
@@ -1878,7 +2465,7 @@ type ListLeaversRequest struct {
 
 func (x *ListLeaversRequest) Reset() {
 	*x = ListLeaversRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2477,7 @@ func (x *ListLeaversRequest) String() string {
 func (*ListLeaversRequest) ProtoMessage() {}
 
 func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2490,7 @@ func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
 func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListLeaversRequest) GetRevokeReason() string {
@@ -1930,7 +2517,7 @@ type ListLeaversResponse struct {
 
 func (x *ListLeaversResponse) Reset() {
 	*x = ListLeaversResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2529,7 @@ func (x *ListLeaversResponse) String() string {
 func (*ListLeaversResponse) ProtoMessage() {}
 
 func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2542,7 @@ func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
 func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListLeaversResponse) GetLeavers() []*Leaver {
@@ -1982,7 +2569,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2581,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2594,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -2033,7 +2620,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2632,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2645,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -2079,7 +2666,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2678,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2691,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -2137,7 +2724,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2736,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2749,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2181,7 +2768,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2780,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2793,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -2231,7 +2818,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2830,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2843,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -2310,7 +2897,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2909,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2922,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -2515,7 +3102,59 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"department\x12\x1b\n" +
 	"\tdevice_id\x18\x06 \x01(\tR\bdeviceId\"G\n" +
 	"\x12ListLedgerResponse\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"?\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.control.v1.LedgerEntryR\aentries\"/\n" +
+	"\x15GetCertificateRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\"z\n" +
+	"\x16GetCertificateResponse\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.control.v1.LedgerEntryR\x05entry\x121\n" +
+	"\ahistory\x18\x02 \x03(\v2\x17.control.v1.HistoryLineR\ahistory\"}\n" +
+	"\vHistoryLine\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xa0\x01\n" +
+	"\x12GetCoverageRequest\x128\n" +
+	"\n" +
+	"silent_for\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tsilentFor\x12>\n" +
+	"\rending_within\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fendingWithin\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"\xec\x02\n" +
+	"\x13GetCoverageResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12-\n" +
+	"\x05total\x18\x02 \x01(\v2\x17.control.v1.CoverageRowR\x05total\x129\n" +
+	"\vdepartments\x18\x03 \x03(\v2\x17.control.v1.CoverageRowR\vdepartments\x120\n" +
+	"\x06wishes\x18\x04 \x03(\v2\x18.control.v1.CoverageWishR\x06wishes\x12*\n" +
+	"\x06silent\x18\x05 \x03(\v2\x12.control.v1.DeviceR\x06silent\x12!\n" +
+	"\fsilent_count\x18\x06 \x01(\rR\vsilentCount\x12\x18\n" +
+	"\adevices\x18\a \x01(\rR\adevices\x12$\n" +
+	"\x0eending_by_week\x18\b \x03(\rR\fendingByWeek\"\xf7\x01\n" +
+	"\vCoverageRow\x12\x1e\n" +
+	"\n" +
+	"department\x18\x01 \x01(\tR\n" +
+	"department\x12\x16\n" +
+	"\x06people\x18\x02 \x01(\rR\x06people\x12\x16\n" +
+	"\x06wanted\x18\x03 \x01(\rR\x06wanted\x12\x16\n" +
+	"\x06proved\x18\x04 \x01(\rR\x06proved\x12\x1a\n" +
+	"\bunproved\x18\x05 \x01(\rR\bunproved\x12\x18\n" +
+	"\awaiting\x18\x06 \x01(\rR\awaiting\x12\x18\n" +
+	"\arefused\x18\a \x01(\rR\arefused\x12\x18\n" +
+	"\amissing\x18\b \x01(\rR\amissing\x12\x16\n" +
+	"\x06ending\x18\t \x01(\rR\x06ending\"\xf6\x02\n" +
+	"\fCoverageWish\x12\x1e\n" +
+	"\n" +
+	"department\x18\x01 \x01(\tR\n" +
+	"department\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x18\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x14\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\x12\x1b\n" +
+	"\tdevice_id\x18\b \x01(\tR\bdeviceId\x12\x1a\n" +
+	"\bhostname\x18\t \x01(\tR\bhostname\x12.\n" +
+	"\x04ends\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x127\n" +
+	"\tproved_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bprovedAt\x12\x16\n" +
+	"\x06serial\x18\f \x01(\tR\x06serial\"?\n" +
 	"\rRevokeRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
@@ -2558,7 +3197,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail2\xa7\t\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail2\xd0\n" +
+	"\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -2571,7 +3211,9 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\fListRequests\x12\x1f.control.v1.ListRequestsRequest\x1a .control.v1.ListRequestsResponse\x12T\n" +
 	"\rDecideRequest\x12 .control.v1.DecideRequestRequest\x1a!.control.v1.DecideRequestResponse\x12M\n" +
 	"\n" +
-	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12?\n" +
+	"ListLedger\x12\x1d.control.v1.ListLedgerRequest\x1a\x1e.control.v1.ListLedgerResponse0\x01\x12W\n" +
+	"\x0eGetCertificate\x12!.control.v1.GetCertificateRequest\x1a\".control.v1.GetCertificateResponse\x12N\n" +
+	"\vGetCoverage\x12\x1e.control.v1.GetCoverageRequest\x1a\x1f.control.v1.GetCoverageResponse\x12?\n" +
 	"\x06Revoke\x12\x19.control.v1.RevokeRequest\x1a\x1a.control.v1.RevokeResponse\x12N\n" +
 	"\vListLeavers\x12\x1e.control.v1.ListLeaversRequest\x1a\x1f.control.v1.ListLeaversResponse\x12E\n" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
@@ -2590,126 +3232,149 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_control_v1_admin_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),    // 0: control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 1: control.v1.CreateTokenResponse
-	(*Token)(nil),                 // 2: control.v1.Token
-	(*ListTokensRequest)(nil),     // 3: control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 4: control.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 5: control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 6: control.v1.RevokeTokenResponse
-	(*Device)(nil),                // 7: control.v1.Device
-	(*ListDevicesRequest)(nil),    // 8: control.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),   // 9: control.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),      // 10: control.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),     // 11: control.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),   // 12: control.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),  // 13: control.v1.DecideDeviceResponse
-	(*AskDeviceRequest)(nil),      // 14: control.v1.AskDeviceRequest
-	(*AskDeviceResponse)(nil),     // 15: control.v1.AskDeviceResponse
-	(*RequestInfo)(nil),           // 16: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),   // 17: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),  // 18: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),  // 19: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil), // 20: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),           // 21: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),     // 22: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),    // 23: control.v1.ListLedgerResponse
-	(*RevokeRequest)(nil),         // 24: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 25: control.v1.RevokeResponse
-	(*Leaver)(nil),                // 26: control.v1.Leaver
-	(*ListLeaversRequest)(nil),    // 27: control.v1.ListLeaversRequest
-	(*ListLeaversResponse)(nil),   // 28: control.v1.ListLeaversResponse
-	(*InstructRequest)(nil),       // 29: control.v1.InstructRequest
-	(*InstructResponse)(nil),      // 30: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),    // 31: control.v1.ApplyPolicyRequest
-	(*UploadPolicyRequest)(nil),   // 32: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),  // 33: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),   // 34: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),          // 35: control.v1.PolicyEffect
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),           // 38: control.v1.DeviceFacts
-	(*ConditionReport)(nil),       // 39: control.v1.ConditionReport
-	(*UserPresence)(nil),          // 40: control.v1.UserPresence
-	(*CredentialReport)(nil),      // 41: control.v1.CredentialReport
-	(*Event)(nil),                 // 42: control.v1.Event
-	(*ProofReport)(nil),           // 43: control.v1.ProofReport
-	(*Order)(nil),                 // 44: control.v1.Order
+	(*CreateTokenRequest)(nil),     // 0: control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 1: control.v1.CreateTokenResponse
+	(*Token)(nil),                  // 2: control.v1.Token
+	(*ListTokensRequest)(nil),      // 3: control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 4: control.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 5: control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 6: control.v1.RevokeTokenResponse
+	(*Device)(nil),                 // 7: control.v1.Device
+	(*ListDevicesRequest)(nil),     // 8: control.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 9: control.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),       // 10: control.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),      // 11: control.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),    // 12: control.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),   // 13: control.v1.DecideDeviceResponse
+	(*AskDeviceRequest)(nil),       // 14: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),      // 15: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),            // 16: control.v1.RequestInfo
+	(*ListRequestsRequest)(nil),    // 17: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),   // 18: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),   // 19: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),  // 20: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),            // 21: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),      // 22: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),     // 23: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),  // 24: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil), // 25: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),            // 26: control.v1.HistoryLine
+	(*GetCoverageRequest)(nil),     // 27: control.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),    // 28: control.v1.GetCoverageResponse
+	(*CoverageRow)(nil),            // 29: control.v1.CoverageRow
+	(*CoverageWish)(nil),           // 30: control.v1.CoverageWish
+	(*RevokeRequest)(nil),          // 31: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),         // 32: control.v1.RevokeResponse
+	(*Leaver)(nil),                 // 33: control.v1.Leaver
+	(*ListLeaversRequest)(nil),     // 34: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),    // 35: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),        // 36: control.v1.InstructRequest
+	(*InstructResponse)(nil),       // 37: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),     // 38: control.v1.ApplyPolicyRequest
+	(*UploadPolicyRequest)(nil),    // 39: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),   // 40: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),    // 41: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),           // 42: control.v1.PolicyEffect
+	(*durationpb.Duration)(nil),    // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),            // 45: control.v1.DeviceFacts
+	(*ConditionReport)(nil),        // 46: control.v1.ConditionReport
+	(*UserPresence)(nil),           // 47: control.v1.UserPresence
+	(*CredentialReport)(nil),       // 48: control.v1.CredentialReport
+	(*Event)(nil),                  // 49: control.v1.Event
+	(*ProofReport)(nil),            // 50: control.v1.ProofReport
+	(*Order)(nil),                  // 51: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	36, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	43, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	37, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	37, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	44, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	44, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	38, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	37, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	37, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	37, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	39, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	37, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	36, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	45, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	44, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	44, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	44, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	46, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	44, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	43, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
 	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
 	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	40, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	41, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	42, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	47, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	48, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	49, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
 	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	36, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	37, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	43, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	44, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
 	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	37, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	44, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
 	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	37, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	37, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	43, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	37, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	37, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	36, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	44, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	44, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	50, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	44, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	43, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
 	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	21, // 30: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
-	26, // 31: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	44, // 32: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	31, // 33: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	34, // 34: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	35, // 35: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
-	0,  // 36: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 37: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 38: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 39: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 40: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 41: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	14, // 42: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
-	17, // 43: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	19, // 44: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	22, // 45: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	24, // 46: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	27, // 47: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
-	29, // 48: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	31, // 49: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	32, // 50: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	1,  // 51: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 52: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 53: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 54: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 55: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 56: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 57: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 58: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 59: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 60: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 61: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	28, // 62: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	30, // 63: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	34, // 64: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	33, // 65: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	51, // [51:66] is the sub-list for method output_type
-	36, // [36:51] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
+	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
+	44, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	43, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	43, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	44, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
+	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
+	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
+	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
+	44, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	44, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	51, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	38, // 45: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	41, // 46: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	42, // 47: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	0,  // 48: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 49: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 50: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 51: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 52: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 53: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 54: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	17, // 55: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	19, // 56: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	22, // 57: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	24, // 58: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	27, // 59: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
+	31, // 60: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	34, // 61: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	36, // 62: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	38, // 63: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	39, // 64: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	1,  // 65: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 66: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 67: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 68: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 69: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 70: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 71: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 72: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 73: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 74: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 75: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	28, // 76: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	32, // 77: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	35, // 78: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	37, // 79: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	41, // 80: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	40, // 81: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	65, // [65:82] is the sub-list for method output_type
+	48, // [48:65] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -2724,7 +3389,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,21 +19,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateToken_FullMethodName   = "/control.v1.AdminService/CreateToken"
-	AdminService_ListTokens_FullMethodName    = "/control.v1.AdminService/ListTokens"
-	AdminService_RevokeToken_FullMethodName   = "/control.v1.AdminService/RevokeToken"
-	AdminService_ListDevices_FullMethodName   = "/control.v1.AdminService/ListDevices"
-	AdminService_GetDevice_FullMethodName     = "/control.v1.AdminService/GetDevice"
-	AdminService_DecideDevice_FullMethodName  = "/control.v1.AdminService/DecideDevice"
-	AdminService_AskDevice_FullMethodName     = "/control.v1.AdminService/AskDevice"
-	AdminService_ListRequests_FullMethodName  = "/control.v1.AdminService/ListRequests"
-	AdminService_DecideRequest_FullMethodName = "/control.v1.AdminService/DecideRequest"
-	AdminService_ListLedger_FullMethodName    = "/control.v1.AdminService/ListLedger"
-	AdminService_Revoke_FullMethodName        = "/control.v1.AdminService/Revoke"
-	AdminService_ListLeavers_FullMethodName   = "/control.v1.AdminService/ListLeavers"
-	AdminService_Instruct_FullMethodName      = "/control.v1.AdminService/Instruct"
-	AdminService_ApplyPolicy_FullMethodName   = "/control.v1.AdminService/ApplyPolicy"
-	AdminService_UploadPolicy_FullMethodName  = "/control.v1.AdminService/UploadPolicy"
+	AdminService_CreateToken_FullMethodName    = "/control.v1.AdminService/CreateToken"
+	AdminService_ListTokens_FullMethodName     = "/control.v1.AdminService/ListTokens"
+	AdminService_RevokeToken_FullMethodName    = "/control.v1.AdminService/RevokeToken"
+	AdminService_ListDevices_FullMethodName    = "/control.v1.AdminService/ListDevices"
+	AdminService_GetDevice_FullMethodName      = "/control.v1.AdminService/GetDevice"
+	AdminService_DecideDevice_FullMethodName   = "/control.v1.AdminService/DecideDevice"
+	AdminService_AskDevice_FullMethodName      = "/control.v1.AdminService/AskDevice"
+	AdminService_ListRequests_FullMethodName   = "/control.v1.AdminService/ListRequests"
+	AdminService_DecideRequest_FullMethodName  = "/control.v1.AdminService/DecideRequest"
+	AdminService_ListLedger_FullMethodName     = "/control.v1.AdminService/ListLedger"
+	AdminService_GetCertificate_FullMethodName = "/control.v1.AdminService/GetCertificate"
+	AdminService_GetCoverage_FullMethodName    = "/control.v1.AdminService/GetCoverage"
+	AdminService_Revoke_FullMethodName         = "/control.v1.AdminService/Revoke"
+	AdminService_ListLeavers_FullMethodName    = "/control.v1.AdminService/ListLeavers"
+	AdminService_Instruct_FullMethodName       = "/control.v1.AdminService/Instruct"
+	AdminService_ApplyPolicy_FullMethodName    = "/control.v1.AdminService/ApplyPolicy"
+	AdminService_UploadPolicy_FullMethodName   = "/control.v1.AdminService/UploadPolicy"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -59,6 +61,10 @@ type AdminServiceClient interface {
 	DecideRequest(ctx context.Context, in *DecideRequestRequest, opts ...grpc.CallOption) (*DecideRequestResponse, error)
 	// ListLedger gives the record of every certificate.
 	ListLedger(ctx context.Context, in *ListLedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListLedgerResponse], error)
+	// GetCertificate gives one certificate with its history.
+	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error)
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
 	// ListLeavers gives certificates in force whose mailbox policy gives their
 	// holder no longer, and revokes them if a reason is named.
@@ -189,6 +195,26 @@ func (c *adminServiceClient) ListLedger(ctx context.Context, in *ListLedgerReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListLedgerClient = grpc.ServerStreamingClient[ListLedgerResponse]
 
+func (c *adminServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCertificateResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCoverageResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCoverage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeResponse)
@@ -265,6 +291,10 @@ type AdminServiceServer interface {
 	DecideRequest(context.Context, *DecideRequestRequest) (*DecideRequestResponse, error)
 	// ListLedger gives the record of every certificate.
 	ListLedger(*ListLedgerRequest, grpc.ServerStreamingServer[ListLedgerResponse]) error
+	// GetCertificate gives one certificate with its history.
+	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// GetCoverage compares what policy gives with what works.
+	GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error)
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
 	// ListLeavers gives certificates in force whose mailbox policy gives their
 	// holder no longer, and revokes them if a reason is named.
@@ -315,6 +345,12 @@ func (UnimplementedAdminServiceServer) DecideRequest(context.Context, *DecideReq
 }
 func (UnimplementedAdminServiceServer) ListLedger(*ListLedgerRequest, grpc.ServerStreamingServer[ListLedgerResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListLedger not implemented")
+}
+func (UnimplementedAdminServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedAdminServiceServer) GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCoverage not implemented")
 }
 func (UnimplementedAdminServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
@@ -525,6 +561,42 @@ func _AdminService_ListLedger_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListLedgerServer = grpc.ServerStreamingServer[ListLedgerResponse]
 
+func _AdminService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCertificate(ctx, req.(*GetCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetCoverage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCoverageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCoverage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCoverage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCoverage(ctx, req.(*GetCoverageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeRequest)
 	if err := dec(in); err != nil {
@@ -646,6 +718,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DecideRequest",
 			Handler:    _AdminService_DecideRequest_Handler,
+		},
+		{
+			MethodName: "GetCertificate",
+			Handler:    _AdminService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "GetCoverage",
+			Handler:    _AdminService_GetCoverage_Handler,
 		},
 		{
 			MethodName: "Revoke",

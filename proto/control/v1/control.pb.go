@@ -517,11 +517,16 @@ func (x *RenewIdentityResponse) GetServerTime() *timestamppb.Timestamp {
 }
 
 type SyncRequest struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Facts       *DeviceFacts           `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"`
-	Users       []*UserPresence        `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
-	Credentials []*CredentialReport    `protobuf:"bytes,3,rep,name=credentials,proto3" json:"credentials,omitempty"`
-	Conditions  []*ConditionReport     `protobuf:"bytes,4,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Facts *DeviceFacts           `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"`
+	// At most 64; where there are more, those who are present go first. Facts and
+	// users have texts of at most 512 bytes.
+	Users []*UserPresence `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	// At most 512; where there are more, those in use or on their way go first,
+	// then the newest.
+	Credentials []*CredentialReport `protobuf:"bytes,3,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	// At most 128, the worst first.
+	Conditions []*ConditionReport `protobuf:"bytes,4,rep,name=conditions,proto3" json:"conditions,omitempty"`
 	// Revision of the policy that is in force on the device; empty at first.
 	PolicyRevision string `protobuf:"bytes,5,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
 	// The agent lost its record and wants to know what central has of this device.
@@ -614,7 +619,8 @@ type UserPresence struct {
 	// Whether a helper is attached now.
 	Present bool `protobuf:"varint,4,opt,name=present,proto3" json:"present,omitempty"`
 	// BCP 47 tag of the user's language, e.g. "zh-CN".
-	Locale        string         `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
+	Locale string `protobuf:"bytes,5,opt,name=locale,proto3" json:"locale,omitempty"`
+	// At most 32.
 	Stores        []*StoreReport `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1452,7 +1458,8 @@ type RenewalRule struct {
 	Before *durationpb.Duration `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
 	// The server's suggestion per serial number (lower-case hex).
 	Suggested map[string]*timestamppb.Timestamp `protobuf:"bytes,2,rep,name=suggested,proto3" json:"suggested,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// "new-key" (default) or "same-key".
+	// "new-key" or "same-key"; empty leaves it to the store: the same key where
+	// each new one costs the person questions of the system, else a new one.
 	Rotation      string `protobuf:"bytes,3,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1569,11 +1569,13 @@ func (x *InventoryResult) GetFailures() []*Failure {
 }
 
 type StoreFound struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Protection    string                 `protobuf:"bytes,2,opt,name=protection,proto3" json:"protection,omitempty"`
-	Algorithms    []string               `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
-	Consumers     []string               `protobuf:"bytes,4,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Name       string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protection string                 `protobuf:"bytes,2,opt,name=protection,proto3" json:"protection,omitempty"`
+	Algorithms []string               `protobuf:"bytes,3,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	Consumers  []string               `protobuf:"bytes,4,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	// The system asks the person once for each mail program whether it may use a new key.
+	CostlyKeys    bool `protobuf:"varint,5,opt,name=costly_keys,json=costlyKeys,proto3" json:"costly_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1636,13 @@ func (x *StoreFound) GetConsumers() []string {
 		return x.Consumers
 	}
 	return nil
+}
+
+func (x *StoreFound) GetCostlyKeys() bool {
+	if x != nil {
+		return x.CostlyKeys
+	}
+	return false
 }
 
 type KeyFound struct {
@@ -2008,7 +2017,10 @@ type ProveTask struct {
 	Modules      []*PkcsModule          `protobuf:"bytes,7,rep,name=modules,proto3" json:"modules,omitempty"`
 	Mailbox      string                 `protobuf:"bytes,8,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
 	// The certificate is one that is kept for old mail only.
-	Kept          bool `protobuf:"varint,9,opt,name=kept,proto3" json:"kept,omitempty"`
+	Kept bool `protobuf:"varint,9,opt,name=kept,proto3" json:"kept,omitempty"`
+	// The best known time, corrected by central management's; the session's own
+	// clock may be wrong.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2104,6 +2116,13 @@ func (x *ProveTask) GetKept() bool {
 		return x.Kept
 	}
 	return false
+}
+
+func (x *ProveTask) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
 }
 
 type ProveResult struct {
@@ -2268,8 +2287,10 @@ type AskTask struct {
 	Reason            string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Note              string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	PostponementsLeft uint32 `protobuf:"varint,7,opt,name=postponements_left,json=postponementsLeft,proto3" json:"postponements_left,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Afterwards the system asks once for each mail program whether it may use the new key.
+	ProgramsAsk   bool `protobuf:"varint,8,opt,name=programs_ask,json=programsAsk,proto3" json:"programs_ask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AskTask) Reset() {
@@ -2351,6 +2372,13 @@ func (x *AskTask) GetPostponementsLeft() uint32 {
 	return 0
 }
 
+func (x *AskTask) GetProgramsAsk() bool {
+	if x != nil {
+		return x.ProgramsAsk
+	}
+	return false
+}
+
 type AskResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "approve", "later" or "decline".
@@ -2399,11 +2427,13 @@ func (x *AskResult) GetVerdict() string {
 type NotifyTask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable word of the notice, e.g. "enrolled" or "renewed".
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Organization  string `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
-	Contact       string `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
-	Mailbox       string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
-	EnrollmentId  string `protobuf:"bytes,5,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Code         string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Organization string `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	EnrollmentId string `protobuf:"bytes,5,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	// As in AskTask.
+	ProgramsAsk   bool `protobuf:"varint,6,opt,name=programs_ask,json=programsAsk,proto3" json:"programs_ask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2471,6 +2501,13 @@ func (x *NotifyTask) GetEnrollmentId() string {
 		return x.EnrollmentId
 	}
 	return ""
+}
+
+func (x *NotifyTask) GetProgramsAsk() bool {
+	if x != nil {
+		return x.ProgramsAsk
+	}
+	return false
 }
 
 var File_local_v1_local_proto protoreflect.FileDescriptor
@@ -2556,7 +2593,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0fInventoryResult\x12,\n" +
 	"\x06stores\x18\x01 \x03(\v2\x14.local.v1.StoreFoundR\x06stores\x12&\n" +
 	"\x04keys\x18\x02 \x03(\v2\x12.local.v1.KeyFoundR\x04keys\x12-\n" +
-	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures\"~\n" +
+	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures\"\x9f\x01\n" +
 	"\n" +
 	"StoreFound\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
@@ -2566,7 +2603,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\n" +
 	"algorithms\x18\x03 \x03(\tR\n" +
 	"algorithms\x12\x1c\n" +
-	"\tconsumers\x18\x04 \x03(\tR\tconsumers\"\xb0\x01\n" +
+	"\tconsumers\x18\x04 \x03(\tR\tconsumers\x12\x1f\n" +
+	"\vcostly_keys\x18\x05 \x01(\bR\n" +
+	"costlyKeys\"\xb0\x01\n" +
 	"\bKeyFound\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1d\n" +
@@ -2597,7 +2636,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\x12.\n" +
 	"\amodules\x18\x04 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x14\n" +
 	"\x05trust\x18\x05 \x03(\fR\x05trust\"\x0f\n" +
-	"\rInstallResult\"\x82\x02\n" +
+	"\rInstallResult\"\xb0\x02\n" +
 	"\tProveTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x14\n" +
@@ -2607,7 +2646,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\aencrypt\x18\x06 \x01(\bR\aencrypt\x12.\n" +
 	"\amodules\x18\a \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x18\n" +
 	"\amailbox\x18\b \x01(\tR\amailbox\x12\x12\n" +
-	"\x04kept\x18\t \x01(\bR\x04kept\"\xe0\x01\n" +
+	"\x04kept\x18\t \x01(\bR\x04kept\x12,\n" +
+	"\x03now\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xe0\x01\n" +
 	"\vProveResult\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05signs\x18\x02 \x01(\bR\x05signs\x12\x1a\n" +
@@ -2623,7 +2664,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\vDiscardTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12.\n" +
-	"\amodules\x18\x03 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\"\xe1\x01\n" +
+	"\amodules\x18\x03 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\"\x84\x02\n" +
 	"\aAskTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
@@ -2631,16 +2672,18 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04note\x18\x06 \x01(\tR\x04note\x12-\n" +
-	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\"%\n" +
+	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
+	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
 	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12#\n" +
-	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId2\xb6\x04\n" +
+	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\x12!\n" +
+	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xb6\x04\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
@@ -2734,31 +2777,32 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	25, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
 	25, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
 	25, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	39, // 26: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	25, // 27: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 28: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 29: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 30: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 31: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 32: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	10, // 33: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	12, // 34: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	14, // 35: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	16, // 36: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 37: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 38: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 39: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 40: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 41: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	11, // 42: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	13, // 43: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	15, // 44: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 45: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	37, // [37:46] is the sub-list for method output_type
-	28, // [28:37] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	39, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	39, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	25, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 33: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	10, // 34: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	12, // 35: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	14, // 36: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	16, // 37: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 38: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 39: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 40: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 41: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 42: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	11, // 43: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	13, // 44: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	15, // 45: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 46: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	38, // [38:47] is the sub-list for method output_type
+	29, // [29:38] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds the package on a Mac: build.sh VERSION [PROGRAM-IDENTITY INSTALLER-IDENTITY],
+# into dist/macos/. The identities are those of a Developer ID; without them the
+# package is not signed, fit for a test machine only. Notarize what is signed:
+# xcrun notarytool submit --wait, then xcrun stapler staple.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+version=$1 programs=${2:-} installer=${3:-}
+out=dist/macos root=dist/macos/root
+rm -rf "$out"
+mkdir -p "$root/opt/smime-agent/bin" "$root/Library/LaunchDaemons" "$root/Library/LaunchAgents" "$root/private/etc/paths.d"
+
+for program in smime-agent smime-helper; do
+	for arch in arm64 amd64; do
+		CGO_ENABLED=1 GOOS=darwin GOARCH=$arch go build -trimpath -ldflags "-s -w -X main.version=$version" \
+			-o "$out/$program-$arch" "./agent/cmd/$program"
+	done
+	lipo -create -output "$root/opt/smime-agent/bin/$program" "$out/$program-arm64" "$out/$program-amd64"
+	# Hardened runtime, library validation on, no entitlements.
+	if [ -n "$programs" ]; then
+		codesign --sign "$programs" --options runtime,library --timestamp \
+			--identifier "org.smime-agent.$program" "$root/opt/smime-agent/bin/$program"
+	fi
+done
+install -m 644 installer/macos/LaunchDaemons/*.plist "$root/Library/LaunchDaemons/"
+install -m 644 installer/macos/LaunchAgents/*.plist "$root/Library/LaunchAgents/"
+# /etc is a link on macOS, and a package must not put a folder in its place.
+echo /opt/smime-agent/bin > "$root/private/etc/paths.d/smime-agent"
+
+# "recommended" makes everything root:wheel, whoever builds.
+pkgbuild --root "$root" --ownership recommended --identifier org.smime-agent --version "$version" \
+	--scripts installer/macos/scripts "$out/component.pkg"
+productbuild ${installer:+--sign "$installer" --timestamp} --package "$out/component.pkg" "$out/smime-agent-$version.pkg"
+rm "$out/component.pkg"

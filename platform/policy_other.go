@@ -1,0 +1,5 @@
+//go:build !windows
+
+package platform
+
+func readPolicy(string) (Policy, error) { return Policy{}, ErrUnsupported }

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/mail"
+	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/store"
+)
+
+// Mailer hands over mails, and gives an error for each, nil for those that were taken.
+type Mailer interface {
+	Send(ctx context.Context, messages []mail.Message) []error
+}
+
+// Mail is how a server writes mails. Without a Mailer it writes none.
+type Mail struct {
+	Mailer Mailer
+	// From is the sender's address.
+	From string
+	// Administrator gets the digests; empty means nobody.
+	Administrator string
+}
+
+// stages are the days before the end at which a reminder is due.
+func stages() []int { return []int{7, 30, 60} }
+
+const (
+	day = 24 * time.Hour
+	// abandoned is how long a device has been silent whose certificate nobody
+	// misses, if the mailbox has a later one elsewhere.
+	abandoned = 14 * day
+	// mailBatch is how many mails go out before they are noted as sent.
+	mailBatch = 20
+)
+
+// due is a certificate with a reminder to send.
+type due struct {
+	entry  *controlv1.LedgerEntry
+	stage  int
+	locale string
+	facts  mail.Certificate
+	noted  store.Reminder
+}
+
+// Remind sends the reminders that are due: for certificates that end within a
+// stage and were not renewed by themselves. Each is sent once for each stage:
+// what was sent is noted after the mail server took it, so a crash in between
+// sends it again, under the same Message-ID. Where several stages have passed,
+// only the last is told. It gives how many owners were told.
+func (s *Server) Remind(ctx context.Context) (int, error) {
+	force := s.current.Load()
+	if s.mail.Mailer == nil || force == nil {
+		return 0, nil
+	}
+	list, err := s.dueReminders(force.policy)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	told := 0
+	for batch := range slices.Chunk(list, mailBatch) {
+		n, err := s.tellOwners(ctx, force.policy, batch)
+		told += n
+		if err != nil {
+			return told, err
+		}
+	}
+	return told, s.tellAdministrator(ctx, force.policy, list)
+}
+
+func stageOf(left time.Duration) (stage int, ok bool) {
+	for _, days := range stages() {
+		if left <= time.Duration(days)*day {
+			return days, true
+		}
+	}
+	return 0, false
+}
+
+func reminderKey(serial ca.Serial, stage int) []byte {
+	return binary.BigEndian.AppendUint16(serial[:], uint16(stage))
+}
+
+// dueReminders looks through the ledger.
+func (s *Server) dueReminders(p *policy.Policy) ([]*due, error) {
+	var list []*due
+	latest := map[string]time.Time{}
+	now := s.now()
+	var failed error
+	err := s.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool {
+		if e.GetStatus() != statusValid {
+			return true
+		}
+		end := e.GetNotAfter().AsTime()
+		if at := latest[wishKey(e)]; end.After(at) {
+			latest[wishKey(e)] = end
+		}
+		stage, ok := stageOf(end.Sub(now))
+		if !ok || len(p.Holders(e.GetMailbox())) == 0 {
+			return true
+		}
+		d := &due{entry: e, stage: stage}
+		serial, err := ca.ParseSerial(e.GetSerial())
+		if err == nil {
+			_, err = store.GetJSON(tx, store.Reminders, reminderKey(serial, stage), &d.noted)
+		}
+		if err != nil {
+			failed = err
+			return false
+		}
+		if d.noted.Settled(s.mail.Administrator != "") {
+			return true
+		}
+		d.describe(v, s.lastOf(v), now)
+		list = append(list, d)
+		return true
+	})
+	list = slices.DeleteFunc(list, func(d *due) bool {
+		gone := d.facts.LastContact.IsZero() || now.Sub(d.facts.LastContact) > abandoned
+		return gone && latest[wishKey(d.entry)].After(d.entry.GetNotAfter().AsTime())
+	})
+	return list, errors.Join(err, failed)
+}
+
+// wishKey is the same for certificates of which a person needs one on each device.
+func wishKey(e *controlv1.LedgerEntry) string {
+	return strings.ToLower(e.GetMailbox()) + "\x00" + e.GetType()
+}
+
+// lastOf is the device's last contact; zero for one that may not call any more.
+func (s *Server) lastOf(v *deviceView) time.Time {
+	if v.device.State != store.Admitted {
+		return time.Time{}
+	}
+	if m := s.fleet.peek(v.device.ID); m != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.last
+	}
+	return v.last
+}
+
+// maxShown bounds what a mail repeats of a device's own words.
+const maxShown = 64
+
+func shown(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return text
+}
+
+func (d *due) describe(v *deviceView, last, now time.Time) {
+	e := d.entry
+	d.facts = mail.Certificate{
+		Name: e.GetName(), Mailbox: e.GetMailbox(), Serial: e.GetSerial(), Type: e.GetType(), Host: shown(e.GetHostname()),
+		Ends: e.GetNotAfter().AsTime(), LastContact: last,
+	}
+	d.facts.Days = max(int(d.facts.Ends.Sub(now)/day), 0)
+	for _, user := range v.report.GetUsers() {
+		if user.GetUser() == e.GetUser() {
+			d.locale, d.facts.Account = user.GetLocale(), shown(user.GetAccount())
+		}
+	}
+	for _, c := range v.report.GetCredentials() {
+		if c.GetProblem() != nil && strings.EqualFold(c.GetMailbox(), e.GetMailbox()) && c.GetUser() == e.GetUser() {
+			d.facts.Problem = shown(c.GetProblem().GetCode())
+		}
+	}
+	if d.facts.Problem == "" && v.device.State != store.Admitted {
+		d.facts.Problem = "device " + v.device.State
+	}
+}
+
+func (s *Server) sender(p *policy.Policy) mail.Sender {
+	return mail.Sender{From: s.mail.From, Organization: p.Organization.Name, Contact: p.Contact}
+}
+
+// tellOwners sends a batch, and notes what the mail server took, or will never take.
+func (s *Server) tellOwners(ctx context.Context, p *policy.Policy, batch []*due) (told int, err error) {
+	var open []*due
+	var messages []mail.Message
+	for _, d := range batch {
+		if !d.noted.Owner.IsZero() {
+			continue
+		}
+		m, err := mail.Reminder(s.sender(p), d.facts, d.locale, s.now())
+		if err != nil {
+			return 0, err
+		}
+		// The stage and not the day: sent again after a crash, it is the same mail.
+		m.ID = fmt.Sprintf("reminder.%s.%d", d.entry.GetSerial(), d.stage)
+		open, messages = append(open, d), append(messages, m)
+	}
+	if len(open) == 0 {
+		return 0, nil
+	}
+	var noted []*due
+	for i, failed := range s.mail.Mailer.Send(ctx, messages) {
+		d := open[i]
+		switch {
+		case failed == nil:
+			d.noted.Owner = s.now()
+			told++
+		case mail.Permanent(failed):
+			d.noted.Owner, d.noted.OwnerFailed = s.now(), failed.Error()
+		default:
+			err = failed
+			continue
+		}
+		noted = append(noted, d)
+	}
+	return told, errors.Join(s.noteReminders(ctx, noted), err)
+}
+
+// tellAdministrator sends one mail on all that an administrator has not heard of.
+func (s *Server) tellAdministrator(ctx context.Context, p *policy.Policy, list []*due) error {
+	list = slices.DeleteFunc(list, func(d *due) bool { return !d.noted.Administrator.IsZero() })
+	if s.mail.Administrator == "" || len(list) == 0 {
+		return nil
+	}
+	facts := make([]mail.Certificate, 0, len(list))
+	for _, d := range list {
+		if d.noted.OwnerFailed != "" {
+			d.facts.Problem = strings.TrimPrefix(d.facts.Problem+"; the owner cannot be reached by mail", "; ")
+		}
+		facts = append(facts, d.facts)
+	}
+	id := fmt.Sprintf("digest.%s.%d.%d", list[0].entry.GetSerial(), list[0].stage, len(list))
+	m, err := mail.Digest(s.sender(p), s.mail.Administrator, id, facts, s.now())
+	if err != nil {
+		return err
+	}
+	if err := s.mail.Mailer.Send(ctx, []mail.Message{m})[0]; err != nil {
+		return err
+	}
+	for _, d := range list {
+		d.noted.Administrator = s.now()
+	}
+	return s.noteReminders(ctx, list)
+}
+
+func (s *Server) noteReminders(ctx context.Context, list []*due) error {
+	for part := range slices.Chunk(list, revokeChunk) {
+		err := s.store.Update(ctx, func(tx store.Tx) error {
+			for _, d := range part {
+				serial, err := ca.ParseSerial(d.entry.GetSerial())
+				if err != nil {
+					return err
+				}
+				if err := store.PutJSON(tx, store.Reminders, reminderKey(serial, d.stage), d.noted); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package site
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/page"
+)
+
+// adminWeb readies the administrators' page: plain HTTP on an address of this
+// machine alone, else HTTPS with an administrator's certificate.
+func (s *Site) adminWeb(ctx context.Context, address string, certificate *serverCertificate, log *slog.Logger) error {
+	if address == "" {
+		return nil
+	}
+	handler, err := page.New(s.Server, log)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	s.admin = &http.Server{
+		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	s.AdminAddr = "http://" + l.Addr().String() + "/"
+	if ok && tcp.IP.IsLoopback() {
+		s.admin.Handler = page.Loopback(handler)
+	} else {
+		s.AdminAddr = "https://" + l.Addr().String() + "/"
+		s.admin.Handler = page.Administrators(handler, s.administrator(certificate.now))
+		l = tls.NewListener(l, &tls.Config{
+			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, ClientCAs: s.Transport.Roots(),
+			GetCertificate: certificate.get, Time: certificate.now,
+		})
+	}
+	s.serving.Go(func() {
+		if err := s.admin.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	})
+	return nil
+}
+
+var errAdministrator = errors.New("not an administrator's certificate in force")
+
+// administrator judges a certificate whose key the handshake has proved.
+func (s *Site) administrator(now func() time.Time) func(*x509.Certificate) error {
+	return func(cert *x509.Certificate) error {
+		identity, err := s.Transport.Identify(cert)
+		if err != nil {
+			return err
+		}
+		if identity.Role != ca.AdminRole || now().After(identity.Ends) {
+			return errAdministrator
+		}
+		return nil
+	}
+}
