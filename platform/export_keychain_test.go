@@ -91,7 +91,7 @@ type openMemory struct{ *MemoryKeychain }
 func (m openMemory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.MemoryKeychain.Open--
+	m.Open--
 	return nil
 }
 
