@@ -64,17 +64,18 @@ fresh: generate ## Fail if generated files or go.mod are not what is committed
 		git --no-pager diff --stat; echo 'Generated files are stale: run `make generate`, `go mod tidy`, and commit.' >&2; exit 1; fi
 
 .PHONY: e2e
-e2e: e2e-install build ## Real stores, outside judges, kills (installs Debian packages as root)
-	SMIME_AGENT_REQUIRE=1 $(GO) test -count=1 -timeout 30m ./platform/... ./agent/e2e/... ./agent/smime/...
+e2e: build ## Everything real: stores, judges, kills, dialogs, packages, Wine (installs Debian packages as root)
+	.ci/install-e2e e2e-packages.txt package-tools.txt wine-packages.txt
+	rm -f dist/*.deb dist/*.rpm
+	@$(MAKE) packages
+	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' SMIME_AGENT_ARTIFACTS='$(CURDIR)/dist/artifacts' \
+		$(GO) test -count=1 -timeout 40m ./platform/... ./agent/e2e/... ./agent/smime ./agent/helper ./agent/state
+	.ci/e2e-wine
 
 .PHONY: e2e-wine
 e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (installs Debian packages as root)
 	.ci/install-e2e wine-packages.txt
 	.ci/e2e-wine $(WINE_STEPS)
-
-.PHONY: e2e-install
-e2e-install:
-	.ci/install-e2e
 
 .PHONY: bench
 bench: ## Benchmarks: ratios within one run
@@ -131,6 +132,12 @@ e2e-packages: build ## Packages: same bytes again, and a booted machine from ins
 	@$(MAKE) packages
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
 		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts)$$' -v ./agent/e2e
+
+.PHONY: pictures
+pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root it installs what it needs)
+	.ci/install-e2e picture-tools.txt
+	localedef -i zh_CN -f UTF-8 zh_CN.UTF-8 && localedef -i en_US -f UTF-8 en_US.UTF-8
+	dbus-run-session -- xvfb-run -a -s '-screen 0 900x600x24' $(GO) run ./agent/e2e/pictures -bin $(BIN) -out docs/img
 
 # For whoever may use an SDK of Apple's where clang and lld are; no check needs it.
 .PHONY: cross-darwin

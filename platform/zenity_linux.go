@@ -43,8 +43,9 @@ func (zenity) Ask(ctx context.Context, q Question) (Answer, error) {
 }
 
 func (zenity) Enter(ctx context.Context, e Entry) (string, error) {
-	// The label of an entry shows markup as it is, but takes "_" for a mark.
-	args := []string{"--entry", "--title=" + plainLine(e.Title), "--text=" + doubled(plain(e.Text), "_")}
+	// The label of an entry shows markup as it is, but takes "_" for a mark; and it
+	// does not break lines, so that a long text would make a window wider than the screen.
+	args := []string{"--entry", "--title=" + plainLine(e.Title), "--text=" + doubled(folded(plain(e.Text), entryColumns), "_")}
 	if e.Secret {
 		args = append(args, "--hide-text")
 	}
@@ -69,6 +70,9 @@ func (zenity) Enter(ctx context.Context, e Entry) (string, error) {
 func (zenity) Notify(context.Context, Notice) error {
 	return unsupported("zenity shows notices through the notification service only", nil)
 }
+
+// entryColumns is about the width of zenity's questions, which break lines.
+const entryColumns = 64
 
 func runZenity(ctx context.Context, args []string) (dialogEnd, error) {
 	end, err := runDialog(ctx, dialogEnv(os.Environ()), "zenity", args...)

@@ -110,6 +110,7 @@ func describe(s config.Setting) dict {
 		return append(d, entry{"pfm_type", "integer"}, entry{"pfm_default", whole(s.Default)})
 	case config.List:
 		return append(d, entry{"pfm_type", "array"}, entry{"pfm_subkeys", array{dict{{"pfm_type", "string"}}}})
+	case config.Text, config.Duration, config.Path, config.Hidden: // strings
 	}
 	d = append(d, entry{"pfm_type", "string"})
 	if len(s.Options) > 0 {

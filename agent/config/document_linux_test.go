@@ -10,8 +10,6 @@ import (
 	"smime-agent/agent/config"
 )
 
-//go:generate go test . -count=1 -run ^TestDocument$ -update
-
 var update = flag.Bool("update", false, "write the documentation instead of comparing it")
 
 const documentPath = "../../docs/settings.md"

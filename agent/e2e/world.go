@@ -77,9 +77,9 @@ func (w *World) Founded(ctx context.Context) error {
 
 // WritePolicy writes people and rules, with this consent mode.
 func (w *World) WritePolicy(consent string) error {
-	people := "account,mailbox,given_name,surname,display_name,department\n"
+	people := []string{"account,mailbox,given_name,surname,display_name,department"}
 	for _, e := range w.Employees {
-		people += fmt.Sprintf("%s,%s,%s,%s,%s %s,Sales\n", e.Account, e.Mailbox, e.Given, e.Surname, e.Given, e.Surname)
+		people = append(people, fmt.Sprintf("%s,%s,%s,%s,%s %s,Sales", e.Account, e.Mailbox, e.Given, e.Surname, e.Given, e.Surname))
 	}
 	stores := "[auto]"
 	if len(w.Stores) > 0 {
@@ -96,11 +96,11 @@ install_anchors: true
     stores: %s
     renewal: {before: 60d, rotation: new-key}
 `, w.narrowed(), w.Profile, consent, stores)
-	for _, line := range w.Rule {
-		policy += "    " + line + "\n"
+	if len(w.Rule) > 0 {
+		policy += "    " + strings.Join(w.Rule, "\n    ") + "\n"
 	}
 	return errors.Join(
-		os.WriteFile(w.path("central", "people.csv"), []byte(people), 0o600),
+		os.WriteFile(w.path("central", "people.csv"), []byte(strings.Join(people, "\n")+"\n"), 0o600),
 		os.WriteFile(w.path("central", "policy.yaml"), []byte(policy), 0o600))
 }
 
@@ -168,7 +168,7 @@ func (w *World) WriteSettingsFor(server, caFile, token string) error {
 // tokenIn finds the token in what `token create` printed: the longest word.
 func tokenIn(said string) string {
 	longest := ""
-	for _, word := range strings.Fields(said) {
+	for word := range strings.FieldsSeq(said) {
 		if len(word) > len(longest) {
 			longest = word
 		}

@@ -11,6 +11,10 @@ type Timing struct {
 	// Look is how often an idle engine compares the wall clock with its
 	// deadlines; it bounds how late a deadline is seen after sleep (1 min).
 	Look time.Duration
+	// Sleep is the longest wait of an idle engine (Look). It may be long where
+	// somebody calls [Engine.Wake] now and then and whenever the machine has slept
+	// or its clock was set.
+	Sleep time.Duration
 	// BackoffBase and BackoffCap shape the waits after transient errors: full
 	// jitter under a bound that doubles from base to cap (30 s, 30 min).
 	BackoffBase, BackoffCap time.Duration
@@ -69,6 +73,9 @@ func (t Timing) withDefaults() Timing {
 		if *f.field <= 0 {
 			*f.field = f.value
 		}
+	}
+	if t.Sleep <= 0 {
+		t.Sleep = t.Look
 	}
 	return t
 }

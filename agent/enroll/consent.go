@@ -162,12 +162,12 @@ func (g *Engine) closePrompt(id ID) (Consent, bool) {
 
 func declined() *Error {
 	return &Error{Kind: Waiting, Code: CodeConsentDeclined,
-		Hint: "You declined the certificate. \"smime-agent approve\" takes that back."}
+		Hint: "The certificate was declined. \"smime-agent approve\" takes that back."}
 }
 
 func postponed() *Error {
 	return &Error{Kind: Waiting, Code: CodeConsentPostponed,
-		Hint: "You put the question off. \"smime-agent approve\" answers it now."}
+		Hint: "The question was put off. \"smime-agent approve\" answers it now."}
 }
 
 func refusal(v Verdict) *Error {

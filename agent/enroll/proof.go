@@ -17,7 +17,7 @@ func (g *Engine) proofWanted(e Enrollment) ProofWanted {
 	kept := e.State == Kept
 	return ProofWanted{
 		ID: e.KeyName(), Store: e.Store, Mailbox: e.Mailbox(), Chain: e.Chain, Anchors: g.policy.Anchors,
-		Sign: p.Sign && !kept, Encrypt: p.Encrypt, Kept: kept, Modules: g.modules(e),
+		Sign: p.Sign && !kept, Encrypt: p.Encrypt, Kept: kept, Now: g.now(), Modules: g.modules(e),
 	}
 }
 

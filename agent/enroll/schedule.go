@@ -35,7 +35,7 @@ func (g *Engine) pass(ctx context.Context) time.Duration {
 		g.planNow()
 	}
 	g.tellEnding(now)
-	next := now.Add(g.Timing.Look)
+	next := now.Add(g.Timing.Sleep)
 	list := g.jobs(now)
 	if g.gate.failures > 0 { // one at a time tries: not always the same
 		slices.SortStableFunc(list, func(a, b job) int { return a.lastTried().Compare(b.lastTried()) })

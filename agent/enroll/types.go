@@ -282,7 +282,9 @@ type ProofWanted struct {
 	Sign    bool
 	Encrypt bool
 	// Kept: for old mail only; an ended certificate is no failure.
-	Kept    bool
+	Kept bool
+	// Now is the best known time; the session's own clock may be wrong.
+	Now     time.Time
 	Modules []Module
 }
 

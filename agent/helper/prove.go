@@ -38,7 +38,10 @@ const (
 // that is locked or gone, or a key that is missing, is an error.
 func (s *Session) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
 	return run(ctx, s, job[enroll.Proof]{w.Store, w.ID, w.Modules, func(ctx context.Context, store platform.Store) (enroll.Proof, error) {
-		p := &proving{session: s, store: store, wanted: w, now: s.Now()}
+		p := &proving{session: s, store: store, wanted: w, now: w.Now}
+		if w.Now.IsZero() { // an older service's task
+			p.now = s.Now()
+		}
 		p.proof = enroll.Proof{At: p.now, Protection: string(store.Info().Protection)}
 		err := p.prove(ctx)
 		return p.proof, err

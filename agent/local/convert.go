@@ -154,7 +154,7 @@ func toInstallWanted(t *localv1.InstallTask) enroll.InstallWanted {
 func proveTask(w enroll.ProofWanted) *localv1.Task {
 	return &localv1.Task{What: &localv1.Task_Prove{Prove: &localv1.ProveTask{
 		EnrollmentId: string(w.ID), Store: w.Store, Mailbox: w.Mailbox, Chain: w.Chain, Anchors: w.Anchors,
-		Sign: w.Sign, Encrypt: w.Encrypt, Kept: w.Kept, Modules: fromModules(w.Modules),
+		Sign: w.Sign, Encrypt: w.Encrypt, Kept: w.Kept, Modules: fromModules(w.Modules), Now: fromTime(w.Now),
 	}}}
 }
 
@@ -162,6 +162,7 @@ func toProofWanted(t *localv1.ProveTask) enroll.ProofWanted {
 	return enroll.ProofWanted{
 		ID: enroll.ID(t.GetEnrollmentId()), Store: t.GetStore(), Mailbox: t.GetMailbox(), Chain: t.GetChain(),
 		Anchors: t.GetAnchors(), Sign: t.GetSign(), Encrypt: t.GetEncrypt(), Kept: t.GetKept(), Modules: toModules(t.GetModules()),
+		Now: toTime(t.GetNow()),
 	}
 }
 

@@ -209,15 +209,17 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 }
 
 // How long a helper waits before it dials again: from the first to the last,
-// with full jitter. A lending that held is a fresh start.
+// with full jitter. A lending that held is a fresh start, so a service that is
+// restarted has its helpers back in a second; the last wait is for machines
+// whose service is not there at all, which shall not be woken for nothing.
 const (
 	againFirst = time.Second
-	againLast  = time.Minute
+	againLast  = 6 * time.Minute
 	heldLong   = time.Minute
 )
 
 // AttachForever lends a session whenever the service is there, until ctx ends.
-// While the service is absent it dials at most about once a minute; while the
+// While the service is absent it dials ever more seldom, at last every few minutes; while the
 // session is lent it sleeps until there is a task.
 func (d Dialer) AttachForever(ctx context.Context, l Lending) {
 	wait, lent, told := againFirst, time.Time{}, false

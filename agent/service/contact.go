@@ -10,12 +10,15 @@ import (
 	"smime-agent/agent/control"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
+	"smime-agent/platform"
 )
 
 const (
-	// tick is how often wall-clock deadlines and settings are looked at: timers
-	// stand still while a machine sleeps.
-	tick = time.Minute
+	// tick is how often settings and wall-clock deadlines are looked at, beside
+	// each time that the machine woke or its clock was set.
+	tick = 5 * time.Minute
+	// engineSleep is how long the engine sleeps if nobody wakes it; keepTime does.
+	engineSleep = time.Hour
 	// firstRetry is the first bound of the waits after a failed contact.
 	firstRetry = 5 * time.Second
 	// settle is how long changes are gathered before they are reported.
@@ -28,26 +31,42 @@ const (
 	ordersKept = 64
 )
 
+// keepTime has everybody look at the wall clock now and then. It is the only
+// thing that wakes an idle service.
+func (s *Service) keepTime(ctx context.Context) {
+	for range platform.Ticks(ctx, tick) {
+		s.engine.Wake()
+		select {
+		case s.ticked <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wallClock leaves out the monotonic reading, which stands still while the
+// machine sleeps.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // keepContact asks central management when it is due, until ctx ends.
 func (s *Service) keepContact(ctx context.Context) error {
-	next := time.Now()
+	next := wallClock()
 	var awaited chan bool
 	for {
 		s.reloadSettings()
-		if now := time.Now(); !now.Before(next) {
+		if now := wallClock(); !now.Before(next) {
 			next = now.Add(s.contact(ctx))
 			if awaited == nil {
 				awaited = s.await(ctx)
 			}
 		}
-		timer := time.NewTimer(min(tick, max(time.Until(next), 0)))
+		timer := time.NewTimer(max(next.Sub(wallClock()), 0))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case sync := <-awaited:
 			if awaited = nil; sync {
-				next = time.Now()
+				next = wallClock()
 			} else {
 				awaited = s.await(ctx)
 			}
@@ -55,10 +74,11 @@ func (s *Service) keepContact(ctx context.Context) error {
 			if soon := s.soonest(); soon.Before(next) {
 				next = soon
 			}
+		case <-s.ticked:
 		case <-timer.C:
 		}
 		timer.Stop()
-		next = notLaterThan(next, time.Now().Add(longestWait))
+		next = notLaterThan(next, wallClock().Add(longestWait))
 	}
 }
 
@@ -83,7 +103,7 @@ func (s *Service) soonest() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failures > 0 {
-		return time.Now().Add(longestWait)
+		return wallClock().Add(longestWait)
 	}
 	// A burst is allowed, so that a first enrollment does not wait at each turn;
 	// in the long run the floor holds.
@@ -91,7 +111,7 @@ func (s *Service) soonest() time.Time {
 	if lacking := 1 - s.pace.Tokens(); lacking > 0 {
 		wait = max(wait, time.Duration(lacking*float64(s.settings.SyncFloor)))
 	}
-	return time.Now().Add(wait)
+	return wallClock().Add(wait)
 }
 
 // reportSoon has central management told of a change, if it is one that it is told of.

@@ -25,7 +25,7 @@ func Serve(ctx context.Context, o Options) error {
 	system, err := platform.OpenSystemLog(name())
 	if err == nil {
 		o.system = system
-		defer system.Close()
+		defer func() { _ = system.Close() }() // nobody is left to be told
 	}
 	return platform.RunManaged(ctx, name(), func(ctx context.Context) error {
 		// The installer may not have said all that the service manager should know.

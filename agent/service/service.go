@@ -53,8 +53,10 @@ type Service struct {
 	machine  platform.Machine
 	started  time.Time
 
-	// poke wakes the contact loop; watchers wakes who follows the status.
+	// poke and ticked wake the contact loop: something is to be reported, the
+	// wall clock is to be looked at. watchers wakes who follows the status.
 	poke     chan struct{}
+	ticked   chan struct{}
 	watchers broadcast
 	// pace counts contacts against the floor between them.
 	pace *rate.Limiter
@@ -95,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s := &Service{
 		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
-		poke: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
+		poke: make(chan struct{}, 1), ticked: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
 		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
@@ -138,6 +140,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
+			Sleep: engineSleep,
 		},
 	}
 	if err := s.engine.Load(); err != nil {
@@ -183,6 +186,7 @@ func (s *Service) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return quiet(s.engine.Run(ctx)) })
+	group.Go(func() error { s.keepTime(ctx); return nil })
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
@@ -229,11 +233,21 @@ func (s *Service) now() time.Time {
 	return time.Now().Add(offset)
 }
 
+// gather is how long changes are let come together before they are looked at: the
+// steps of one enrollment follow each other in milliseconds, and each look builds
+// the whole report.
+const gather = 100 * time.Millisecond
+
 // followChanges tells watchers, and central management soon after.
 func (s *Service) followChanges(ctx context.Context) error {
 	for {
 		changed := s.engine.Changes()
 		s.watchers.tell()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gather):
+		}
 		s.reportSoon()
 		select {
 		case <-ctx.Done():

@@ -136,7 +136,7 @@ func (b *builder) judge(e enroll.Enrollment) {
 	if p := e.Problem; p != nil && (e.State == enroll.Kept || !b.superseded(e)) {
 		r := about
 		r.Code, r.Since = p.Code, p.Since
-		if !define(p.Code).Machine {
+		if !define(p.Code).Machine && adds(p) {
 			r.Detail = p.Hint // one user's hint is not for the others' eyes
 		}
 		b.raise(r)
@@ -162,6 +162,24 @@ func (b *builder) judge(e enroll.Enrollment) {
 		about.Code, about.Since = CertificateEnding, warnAt
 		b.raise(about)
 	}
+}
+
+// adds says that a problem's hint tells more than the condition's own sentences,
+// which name the person and the mailbox. A helper takes its hints from the same
+// catalog, in its user's language.
+func adds(p *enroll.Problem) bool {
+	switch p.Code {
+	case enroll.CodeUserAbsent, enroll.CodeConsentPostponed, enroll.CodeConsentDeclined, enroll.CodeNobodyToAsk,
+		enroll.CodeApprovalPending, enroll.CodeAuthorityPending:
+		return false
+	default:
+	}
+	for _, tag := range []string{text.English, text.Chinese} {
+		if e := text.For(tag).Explain(string(p.Code), text.About{}); p.Hint == e.Text+" "+e.Cure {
+			return false
+		}
+	}
+	return true
 }
 
 // superseded says that another enrollment carries on, whose problems count.

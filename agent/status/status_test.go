@@ -131,6 +131,26 @@ func TestMachineConditionsShowOnce(t *testing.T) {
 	}
 }
 
+func TestADetailTellsMore(t *testing.T) {
+	generic := text.For(text.Chinese).Explain(string(enroll.CodeStoreDenied), text.About{})
+	for _, c := range []struct {
+		code       enroll.Code
+		hint, want string
+	}{
+		{enroll.CodeRequestRefused, "The key is too short.", "The key is too short."},
+		{enroll.CodeStoreDenied, generic.Text + " " + generic.Cure, ""},
+		{enroll.CodeNobodyToAsk, "There is no screen.", ""},
+	} {
+		e := credential(func(e *enroll.Enrollment) {
+			e.State, e.Problem = enroll.Wanted, &enroll.Problem{Code: c.code, Hint: c.hint, Since: now.Add(-time.Hour)}
+		})
+		r := Build(facts(nil), []enroll.Enrollment{e}, now)
+		if len(r.Conditions) != 1 || r.Conditions[0].Detail != c.want || r.Credentials[0].Problem.Hint != c.hint {
+			t.Errorf("%s: %+v", c.code, r.Conditions)
+		}
+	}
+}
+
 func TestHidingIsPerMailbox(t *testing.T) {
 	ended := credential(func(e *enroll.Enrollment) { e.NotAfter = now })
 	other := credential(func(e *enroll.Enrollment) {

@@ -2017,7 +2017,10 @@ type ProveTask struct {
 	Modules      []*PkcsModule          `protobuf:"bytes,7,rep,name=modules,proto3" json:"modules,omitempty"`
 	Mailbox      string                 `protobuf:"bytes,8,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
 	// The certificate is one that is kept for old mail only.
-	Kept          bool `protobuf:"varint,9,opt,name=kept,proto3" json:"kept,omitempty"`
+	Kept bool `protobuf:"varint,9,opt,name=kept,proto3" json:"kept,omitempty"`
+	// The best known time, corrected by central management's; the session's own
+	// clock may be wrong.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2113,6 +2116,13 @@ func (x *ProveTask) GetKept() bool {
 		return x.Kept
 	}
 	return false
+}
+
+func (x *ProveTask) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
 }
 
 type ProveResult struct {
@@ -2626,7 +2636,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\x12.\n" +
 	"\amodules\x18\x04 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x14\n" +
 	"\x05trust\x18\x05 \x03(\fR\x05trust\"\x0f\n" +
-	"\rInstallResult\"\x82\x02\n" +
+	"\rInstallResult\"\xb0\x02\n" +
 	"\tProveTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x14\n" +
@@ -2636,7 +2646,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\aencrypt\x18\x06 \x01(\bR\aencrypt\x12.\n" +
 	"\amodules\x18\a \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x18\n" +
 	"\amailbox\x18\b \x01(\tR\amailbox\x12\x12\n" +
-	"\x04kept\x18\t \x01(\bR\x04kept\"\xe0\x01\n" +
+	"\x04kept\x18\t \x01(\bR\x04kept\x12,\n" +
+	"\x03now\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xe0\x01\n" +
 	"\vProveResult\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05signs\x18\x02 \x01(\bR\x05signs\x12\x1a\n" +
@@ -2765,31 +2777,32 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	25, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
 	25, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
 	25, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	39, // 26: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	25, // 27: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 28: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 29: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 30: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 31: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 32: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	10, // 33: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	12, // 34: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	14, // 35: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	16, // 36: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 37: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 38: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 39: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 40: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 41: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	11, // 42: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	13, // 43: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	15, // 44: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 45: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	37, // [37:46] is the sub-list for method output_type
-	28, // [28:37] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	39, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	39, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	25, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 33: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	10, // 34: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	12, // 35: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	14, // 36: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	16, // 37: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 38: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 39: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 40: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 41: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 42: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	11, // 43: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	13, // 44: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	15, // 45: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 46: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	38, // [38:47] is the sub-list for method output_type
+	29, // [29:38] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }

@@ -1,0 +1,120 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// programs that a benchmark measures are builtOnce as they ship; the helper of
+// [timedPrograms] notes one figure more.
+type builtOnce struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+var shipped, timed builtOnce
+
+// shippedPrograms gives the folder of the programs as they ship.
+func shippedPrograms(b *testing.B) string { return shipped.folder(b, nil) }
+
+// noted is what the timed helper writes before the nanoseconds, by the clock and
+// of CPU time.
+const noted = "bench: nanoseconds of key generation:"
+
+// timedPrograms gives the folder of programs whose helper notes on standard
+// error how long the generation of each key took: the call of C_GenerateKeyPair,
+// which keeps the pair in memory, or that of crypto/rsa and crypto/ecdsa. The
+// sources are not changed; the compiler is given others for two files.
+func timedPrograms(b *testing.B) string {
+	return timed.folder(b, map[string]string{
+		"platform/internal/pkcs11/key.go": "\tpublicHandle, privateHandle, err := s.c.GenerateKeyPair(" +
+			"s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)\n",
+		"platform/file.go": "\tmade, err := generate(spec.Algorithm)\n",
+	})
+}
+
+func (p *builtOnce) folder(b *testing.B, timed map[string]string) string {
+	b.Helper()
+	p.once.Do(func() { p.dir, p.err = compile(timed) })
+	if p.err != nil {
+		b.Skipf("SKIP: the programs cannot be builtOnce: %v", p.err)
+	}
+	return p.dir
+}
+
+func compile(timed map[string]string) (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	// It stays until the machine tidies up; a benchmark has no end of its own
+	// that all of its parts share.
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("smime-bench-programs-%d-%d", os.Getuid(), len(timed)))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	arguments := []string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-o", dir}
+	if len(timed) > 0 {
+		overlay, err := overlayOf(root, dir, timed)
+		if err != nil {
+			return "", err
+		}
+		arguments = append(arguments, "-overlay", overlay)
+	}
+	cmd := exec.Command("go", append(arguments, "./agent/cmd/...", "./server-stub")...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+}
+
+// overlayOf writes changed copies of sources, and the file that names them to
+// the compiler.
+func overlayOf(root, dir string, timed map[string]string) (string, error) {
+	replace := map[string]string{}
+	for name, line := range timed {
+		path := filepath.Join(root, filepath.FromSlash(name))
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		text, err := withTimer(string(raw), line)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, err)
+		}
+		changed := filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))
+		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[path] = changed
+	}
+	raw, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, raw, 0o600)
+}
+
+// withTimer puts a clock around one line, which must be there once.
+func withTimer(text, line string) (string, error) {
+	if strings.Count(text, line) != 1 {
+		return "", fmt.Errorf("the line to be timed is not there once: %s", strings.TrimSpace(line))
+	}
+	const imports = "import (\n"
+	text = strings.Replace(text, imports, imports+"\tbenchsys \"syscall\"\n\tbenchtime \"time\"\n", 1)
+	before := "\tvar usage, used benchsys.Rusage\n\t_ = benchsys.Getrusage(benchsys.RUSAGE_SELF, &usage)\n\tbegan := benchtime.Now()\n"
+	after := fmt.Sprintf("\ttook := benchtime.Since(began)\n\t_ = benchsys.Getrusage(benchsys.RUSAGE_SELF, &used)\n"+
+		"\tprintln(%q, took.Nanoseconds(), used.Utime.Nano()+used.Stime.Nano()-usage.Utime.Nano()-usage.Stime.Nano())\n", noted)
+	return strings.Replace(text, line, before+line+after, 1), nil
+}

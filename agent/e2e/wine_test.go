@@ -1,0 +1,318 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"smime-agent/agent/e2e"
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/status"
+)
+
+// windowsSession is a company whose only machine is a Windows under Wine, beside
+// central management that runs on this side.
+type windowsSession struct {
+	*prefix
+	company *world
+}
+
+// TestWine takes the built programs through what they do on a machine with
+// Windows, as far as Wine goes: it has one user, who is no LocalSystem.
+func TestWine(t *testing.T) {
+	onlyFullOrShort(t)
+	p := newPrefix(t)
+	account := strings.TrimSpace(p.run("wineprobe.exe", "whoami"))
+	if !strings.Contains(account, `\`) {
+		t.Fatalf("the account is %q", account)
+	}
+	s := &windowsSession{prefix: p, company: company(t, func(w *e2e.World) {
+		w.Consent, w.Profile, w.Keys, w.Stores = "ask", "employee-dual", []string{"rsa-2048"}, []string{"windows"}
+		w.Employees[0].Account = account
+	})}
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"the service joins", s.testJoin},
+		{"the person is asked", s.testAsked},
+		{"a second helper leaves", s.testSecondHelper},
+		{"renewal keeps the old one", s.testRenewal},
+		{"the service is killed", s.testKilled},
+		{"memory", s.testMemory},
+		{"the name of the pipe is taken", s.testSquatted},
+		{"the service goes", s.testUninstall},
+	} {
+		if !t.Run(step.name, func(t *testing.T) {
+			outer := s.t
+			s.t, s.company.t = t, t
+			defer func() { s.t, s.company.t = outer, outer }()
+			step.run(t)
+		}) {
+			t.Fatalf("the service's log:\n%s", s.logs())
+		}
+	}
+}
+
+// onlyFullOrShort leaves Wine out of the quick form unless it is there.
+func onlyFullOrShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIP: Wine takes a minute; run without -short")
+	}
+}
+
+func (s *windowsSession) logs() string {
+	raw, err := os.ReadFile(s.path(driveData + "/logs/agent.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
+}
+
+// testJoin installs the service and gives it settings from three places: managed
+// policy and the installer's values in the registry, a file for the token.
+func (s *windowsSession) testJoin(t *testing.T) {
+	w := s.company
+	ctx := w.within()
+	w.must(w.Founded(ctx))
+	w.must(w.StartServer(ctx))
+	w.must(w.WriteSettings(ctx)) // for the token that it makes
+	s.must(os.MkdirAll(s.path(driveData), 0o700))
+	for from, to := range map[string]string{"central/transport/ca.crt": "ca.crt", "agent/token": "token"} {
+		raw, err := os.ReadFile(filepath.Join(w.Dir, from))
+		s.must(err)
+		s.must(os.WriteFile(s.path(filepath.Join(driveData, to)), raw, 0o600))
+	}
+	const policy, installed = `HKLM\Software\Policies\smime-agent`, `HKLM\Software\smime-agent`
+	for _, v := range [][4]string{
+		{policy, "server", "REG_SZ", w.ServerAddress()},
+		{policy, "show_notices", "REG_DWORD", "1"},
+		{installed, "server", "REG_SZ", "overruled.example:1"},
+		{installed, "server_ca", "REG_SZ", windowsData + "ca.crt"},
+		{installed, "join_token_file", "REG_SZ", windowsData + "token"},
+		{installed, "proxy", "REG_SZ", "none"},
+		{installed, "sync_floor", "REG_SZ", "1s"},
+		{installed, "retry_cap", "REG_SZ", "1s"},
+	} {
+		s.must(s.program(time.Minute, "reg", s.wine, "reg", "add", v[0], "/v", v[1], "/t", v[2], "/d", v[3], "/f"))
+	}
+	s.run("smime-agent.exe", "service", "install")
+	if said := s.run("smime-agent.exe", "service", "status"); strings.TrimSpace(said) != "stopped" {
+		t.Errorf("installed, it is %q", said)
+	}
+	s.run("smime-agent.exe", "service", "start")
+	s.awaitStatus("joined", func(r status.Report) bool { return r.Device.Joined })
+	if said := s.run("smime-agent.exe", "service", "status"); strings.TrimSpace(said) != "running" {
+		t.Errorf("started, it is %q", said)
+	}
+	if _, err := os.Stat(s.path(driveData + "/token")); err == nil {
+		t.Error("the join token was not forgotten")
+	}
+	// Neither file of the service is for others, which Wine shows as Unix modes.
+	for _, name := range []string{"", "/state", "/logs", "/state/secrets"} {
+		info, err := os.Stat(s.path(driveData + name))
+		s.must(err)
+		if info.Mode().Perm()&0o007 != 0 {
+			t.Errorf("%s%s has mode %v", driveData, name, info.Mode())
+		}
+	}
+	s.secretsAreSealed()
+}
+
+func (s *windowsSession) secretsAreSealed() {
+	s.t.Helper()
+	found, err := filepath.Glob(s.path(driveData + "/state/secrets/*"))
+	if err != nil || len(found) == 0 {
+		s.t.Fatalf("no secrets: %v", err)
+	}
+	for _, file := range found {
+		raw, err := os.ReadFile(file)
+		s.must(err)
+		for _, plain := range []string{"PRIVATE KEY", "BEGIN"} {
+			if strings.Contains(string(raw), plain) {
+				s.t.Errorf("%s can be read", filepath.Base(file))
+			}
+		}
+	}
+}
+
+// testAsked starts the helper and answers its dialog by the keyboard.
+func (s *windowsSession) testAsked(t *testing.T) {
+	s.start("smime-helper.exe")
+	s.awaitStatus("a question", func(r status.Report) bool {
+		return len(r.Users) == 1 && strings.HasPrefix(r.Users[0].ID, "S-1-5-") && has(alice, enroll.Wanted)(r)
+	})
+	s.answer("question.png")
+	pressed := time.Now()
+	r := s.awaitStatus("an active credential", has(alice, enroll.Active))
+	t.Logf("from the answer to the proof under Wine: %v", time.Since(pressed).Round(time.Millisecond))
+	c, _ := credential(r, alice, enroll.Active)
+	if !c.Proof.OK() || c.Store != "windows" || c.Protection != "non-exportable" {
+		t.Errorf("%+v", c)
+	}
+	t.Logf("status over the pipe:\n%s", s.run("smime-agent.exe", "status"))
+}
+
+// answer waits for the helper's dialog, keeps a picture of it, and agrees.
+func (s *windowsSession) answer(picture string) {
+	s.t.Helper()
+	var window string
+	for deadline := time.Now().Add(patience); window == ""; time.Sleep(200 * time.Millisecond) {
+		if found, err := s.output(10*time.Second, "search", "xdotool", "search", "--onlyvisible", "--class", "smime-helper"); err == nil {
+			window = strings.TrimSpace(strings.Split(strings.TrimSpace(found), "\n")[0])
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("no dialog came")
+		}
+	}
+	time.Sleep(time.Second) // until it is drawn
+	file := filepath.Join(s.artifacts, picture)
+	s.must(s.program(30*time.Second, "import", "import", "-window", "root", file))
+	info, err := os.Stat(file)
+	s.must(err)
+	if info.Size() < 2000 {
+		s.t.Errorf("%s has %d bytes: an empty screen", file, info.Size())
+	}
+	s.t.Logf("the dialog: %s", file)
+	s.must(s.program(30*time.Second, "key", "xdotool", "windowfocus", window, "sleep", "0.3", "key", "Return"))
+}
+
+// testSecondHelper: one per logon session is enough.
+func (s *windowsSession) testSecondHelper(t *testing.T) {
+	started := time.Now()
+	s.run("smime-helper.exe")
+	t.Logf("it left after %v", time.Since(started).Round(time.Millisecond))
+	if r := s.report(); len(r.Users) != 1 {
+		t.Errorf("users: %+v", r.Users)
+	}
+}
+
+func (s *windowsSession) testRenewal(t *testing.T) {
+	old, _ := credential(s.report(), alice, enroll.Active)
+	s.run("smime-agent.exe", "renew", alice)
+	r := s.awaitStatus("a new credential", func(r status.Report) bool {
+		c, ok := credential(r, alice, enroll.Active)
+		return ok && c.ID != old.ID
+	})
+	if !slices.ContainsFunc(r.Credentials, func(c status.Credential) bool { return c.ID == old.ID && c.State == enroll.Kept }) {
+		t.Errorf("the old one is not kept: %+v", r.Credentials)
+	}
+}
+
+// testKilled ends the service without warning. Wine's service manager starts
+// nothing again, so the test does.
+func (s *windowsSession) testKilled(t *testing.T) {
+	before, _ := credential(s.report(), alice, enroll.Active)
+	for range 3 {
+		s.must(s.program(time.Minute, "kill", s.wine, "taskkill", "/F", "/IM", "smime-agent.exe"))
+		s.awaitService("stopped")
+		s.run("smime-agent.exe", "service", "start")
+		r := s.awaitStatus("the helper back", func(r status.Report) bool { return len(r.Users) == 1 && r.Device.Joined })
+		if c, ok := credential(r, alice, enroll.Active); !ok || c.ID != before.ID {
+			t.Fatalf("after a kill: %+v", r.Credentials)
+		}
+	}
+}
+
+func (s *windowsSession) awaitService(want string) {
+	s.t.Helper()
+	said := ""
+	for deadline := time.Now().Add(patience); said != want; time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the service is %q, not %q", said, want)
+		}
+		said = strings.TrimSpace(s.run("smime-agent.exe", "service", "status"))
+	}
+}
+
+// mostResident is what each may hold when it has nothing to do, Wine's own
+// memory included.
+const mostResident = 100 << 20
+
+func (s *windowsSession) testMemory(t *testing.T) {
+	time.Sleep(5 * time.Second)
+	for _, exe := range []string{"smime-agent.exe", "smime-helper.exe"} {
+		all := s.resident(exe)
+		if len(all) == 0 {
+			t.Errorf("no process of %s", exe)
+		}
+		for _, n := range all {
+			t.Logf("%s, idle under Wine: %.1f MB resident", exe, float64(n)/(1<<20))
+			if n > mostResident {
+				t.Errorf("%s holds %d bytes", exe, n)
+			}
+		}
+	}
+}
+
+// testSquatted: somebody was faster with the pipe's name.
+func (s *windowsSession) testSquatted(t *testing.T) {
+	s.run("smime-agent.exe", "service", "stop")
+	s.awaitService("stopped")
+	squatter := s.start("wineprobe.exe", "squat", `\\.\pipe\smime-agent`)
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		said, err := s.try("smime-agent.exe", "status")
+		if exitOf(err) == 3 && strings.Contains(said, "S-1-5-21-1-2-3-1001") || strings.Contains(strings.ToLower(said), "not the agent") {
+			t.Logf("the client says:\n%s", said)
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the client talks to an impostor: %q, %v", said, err)
+		}
+	}
+	_, _ = s.try("smime-agent.exe", "service", "start") // the service manager may say that it started
+	s.awaitService("stopped")
+	if !strings.Contains(s.logs(), "holds the pipe") {
+		t.Error("the service does not say who holds the pipe")
+	}
+	_ = squatter.Process.Kill()
+	_ = s.program(time.Minute, "kill", s.wine, "taskkill", "/F", "/IM", "wineprobe.exe")
+	s.start("wineprobe.exe")
+	s.run("smime-agent.exe", "service", "start")
+	s.awaitStatus("the service back", func(r status.Report) bool { return r.Device.Joined })
+}
+
+func (s *windowsSession) testUninstall(t *testing.T) {
+	s.run("smime-agent.exe", "service", "stop")
+	s.awaitService("stopped")
+	s.run("smime-agent.exe", "service", "uninstall")
+	s.awaitService("not installed")
+	if _, err := s.try("smime-agent.exe", "status"); exitOf(err) != 3 {
+		t.Errorf("status of nothing: %v", err)
+	}
+}
+
+// report asks for the status.
+func (s *windowsSession) report() (r status.Report) {
+	s.t.Helper()
+	said, err := s.try("smime-agent.exe", "status", "--json")
+	if exitOf(err) < 0 || exitOf(err) > 2 {
+		s.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(said), &r); err != nil {
+		s.t.Fatalf("%v: %s", err, said)
+	}
+	return r
+}
+
+func (s *windowsSession) awaitStatus(what string, want func(status.Report) bool) status.Report {
+	s.t.Helper()
+	var last string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		said, err := s.try("smime-agent.exe", "status", "--json")
+		var r status.Report
+		if code := exitOf(err); code >= 0 && code <= 2 && json.Unmarshal([]byte(said), &r) == nil && want(r) {
+			return r
+		}
+		last = said
+	}
+	s.t.Fatalf("%s did not come; last status: %s", what, last)
+	return status.Report{}
+}
