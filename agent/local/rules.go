@@ -27,7 +27,7 @@ var rules = map[string]scope{
 	localv1.AgentService_Watch_FullMethodName:    own,
 	localv1.AgentService_Decide_FullMethodName:   own,
 	localv1.AgentService_Renew_FullMethodName:    own,
-	localv1.AgentService_Confirm_FullMethodName:    own,
+	localv1.AgentService_Confirm_FullMethodName:  own,
 	localv1.AgentService_Prove_FullMethodName:    own,
 	localv1.AgentService_Sync_FullMethodName:     machine,
 	localv1.AgentService_Diagnose_FullMethodName: machine,
