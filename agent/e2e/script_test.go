@@ -68,7 +68,7 @@ func scriptUntil(ts *testscript.TestScript, _ bool, args []string) {
 
 // lookIn finds a program in a path other than this process's.
 func lookIn(path, program string) string {
-	for _, dir := range strings.Split(path, string(os.PathListSeparator)) {
+	for dir := range strings.SplitSeq(path, string(os.PathListSeparator)) {
 		if info, err := os.Stat(dir + "/" + program); err == nil && !info.IsDir() {
 			return dir + "/" + program
 		}
