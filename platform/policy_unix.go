@@ -36,7 +36,10 @@ func readPolicy(place string) (Policy, error) {
 // begin with "Payload" (Apple, "Profile-Specific Payload Keys").
 func managedPreferences(data []byte) ([]PolicyValue, error) {
 	var all map[string]any
-	if _, err := plist.Unmarshal(data, &all); err != nil {
+	format, err := plist.Unmarshal(data, &all)
+	// The library also reads old forms of text, in which an empty file is an empty
+	// dictionary: policy would be lifted by losing it.
+	if err != nil || format != plist.XMLFormat && format != plist.BinaryFormat {
 		// The parser's words may repeat the text, and there may be a secret in it.
 		return nil, errors.New("it is not a property list with a dictionary")
 	}
