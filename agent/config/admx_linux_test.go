@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	admxSchema = "http://schemas.microsoft.com/GroupPolicy/2006/07/PolicyDefinitions"
 	// policyKey is where the reader looks (platform, systemPaths for Windows).
 	policyKey = `Software\Policies\smime-agent`
 	// admxLimit is what Intune takes, in bytes.

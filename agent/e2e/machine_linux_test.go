@@ -26,8 +26,8 @@ type machine struct {
 }
 
 // packagesOfMachine are what an employee's machine has: a login that starts the
-// user's service manager (libpam-systemd, dbus-user-session) and NSS.
-const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3"
+// user's service manager (libpam-systemd, dbus-user-session) and NSS; and rpm.
+const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3,rpm"
 
 // newMachine makes a root folder of the same Debian as here, from where apt has
 // its packages here.
@@ -78,7 +78,7 @@ func (m *machine) boot(t *testing.T, binds map[string]string) {
 	})
 	m.eventually(t, 60*time.Second, "the machine's systemd", func() error {
 		m.init = 0
-		for _, child := range strings.Fields(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
+		for _, child := range strings.FieldsSeq(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
 			if strings.TrimSpace(read("/proc/"+child+"/comm")) == "systemd" {
 				m.init, _ = strconv.Atoi(child)
 			}
