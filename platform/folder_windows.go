@@ -144,7 +144,7 @@ func (a account) restore(path string) error {
 	if err != nil {
 		return denied(err)
 	}
-	defer e.close()
+	defer func() { _ = e.close() }()
 	switch {
 	case e.link || !e.folder:
 		return fmt.Errorf("%w: %s is a link or a file, not a folder", ErrDenied, path)
@@ -282,7 +282,7 @@ func (a account) trustedFolder(path string) (link string, err error) {
 	if err != nil {
 		return "", missing(err)
 	}
-	defer e.close()
+	defer func() { _ = e.close() }()
 	switch {
 	case !a.trusts(e.owner):
 		return "", fmt.Errorf("%w: %s belongs to %s", ErrDenied, path, e.owner)

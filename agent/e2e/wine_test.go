@@ -27,7 +27,7 @@ type windowsSession struct {
 // TestWine takes the built programs through what they do on a machine with
 // Windows, as far as Wine goes: it has one user, who is no LocalSystem.
 func TestWine(t *testing.T) {
-	onlyFullOrShort(t)
+	onlyFull(t, "Wine takes two minutes")
 	p := newPrefix(t)
 	account := strings.TrimSpace(p.run("wineprobe.exe", "whoami"))
 	if !strings.Contains(account, `\`) {
@@ -59,14 +59,6 @@ func TestWine(t *testing.T) {
 		}) {
 			t.Fatalf("the service's log:\n%s", s.logs())
 		}
-	}
-}
-
-// onlyFullOrShort leaves Wine out of the quick form unless it is there.
-func onlyFullOrShort(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIP: Wine takes a minute; run without -short")
 	}
 }
 
