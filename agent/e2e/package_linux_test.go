@@ -26,6 +26,9 @@ const (
 	worstExposure = "20"
 )
 
+// inMachine is where the machine sees the package.
+const inMachine = "/opt/rollout/smime-agent_0.deb"
+
 // distVariable names the folder of the built packages; `make e2e-packages` sets it.
 const distVariable = "SMIME_AGENT_DIST"
 
@@ -62,7 +65,7 @@ func TestPackage(t *testing.T) {
 	r := &rollout{machine: newMachine(t)}
 	r.found(t)
 	r.prepare(t)
-	r.boot(t, map[string]string{deb: "/opt/smime-agent.deb"})
+	r.boot(t, map[string]string{deb: inMachine})
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T)
@@ -102,28 +105,53 @@ func (r *rollout) found(t *testing.T) {
 	must(t, r.world.WriteSettings(t.Context()))
 }
 
-// prepare puts in place what a company's own tool would: settings, the
-// authority's certificate, the join token; and an account.
+// prepare makes what is on the machine before: an account, a line or two of
+// settings of its own, and in /opt/rollout what the script of the documentation
+// expects beside itself.
 func (r *rollout) prepare(t *testing.T) {
 	output(t, "chroot", r.root, "useradd", "--create-home", "--uid", "1000", "alice")
 	var server string
 	for line := range strings.Lines(read(filepath.Join(r.world.Dir, "agent", "config.yaml"))) {
-		if strings.HasPrefix(line, "server: ") {
-			server = line
+		if s, ok := strings.CutPrefix(line, "server: "); ok {
+			server = strings.TrimSpace(s)
 		}
 	}
 	r.token = strings.TrimSpace(read(filepath.Join(r.world.Dir, "agent", "token")))
-	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
-	for _, dir := range []string{"/etc/smime-agent", "/etc/smime-agent/policy.d"} {
-		must(t, os.Mkdir(r.path(dir), 0o755))
+	const example = "smime.example.com:8443"
+	script := scriptOf(t, "deploy.md")
+	if !strings.Contains(script, "server: "+example+"\n") {
+		t.Fatalf("the script in docs/deploy.md sets no server %s", example)
 	}
-	must(t, os.Mkdir(r.path("/var/lib/smime-agent"), 0o700))
-	policy := server + "server_ca: /etc/smime-agent/server-ca.pem\njoin_token_file: /var/lib/smime-agent/join-token\n" +
-		"proxy: none\nsync_floor: 1s\norganization: Example GmbH\n"
-	must(t, os.WriteFile(r.path("/etc/smime-agent/server-ca.pem"), []byte(ca), 0o644))
-	must(t, os.WriteFile(r.path("/etc/smime-agent/policy.d/50-company.yaml"), []byte(policy), 0o644))
-	must(t, os.WriteFile(r.path("/etc/smime-agent/config.yaml"), []byte("log_level: debug\n"), 0o644))
-	must(t, os.WriteFile(r.path("/var/lib/smime-agent/join-token"), []byte(r.token+"\n"), 0o600))
+	must(t, os.MkdirAll(r.path("/opt/rollout"), 0o755))
+	must(t, os.MkdirAll(r.path("/etc/smime-agent"), 0o755))
+	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
+	for path, text := range map[string]string{
+		"/opt/rollout/rollout.sh":      strings.Replace(script, example, server, 1),
+		"/opt/rollout/server-ca.pem":   ca,
+		"/etc/smime-agent/config.yaml": "proxy: none\nsync_floor: 1s\nlog_level: debug\n",
+	} {
+		must(t, os.WriteFile(r.path(path), []byte(text), 0o644))
+	}
+}
+
+// scriptOf is the first shell script in a document.
+func scriptOf(t *testing.T, document string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(read(filepath.Join("..", "..", "docs", document)), "```sh\n")
+	script, _, found := strings.Cut(rest, "```\n")
+	if !found {
+		t.Fatalf("docs/%s has no script", document)
+	}
+	return script
+}
+
+// TestScriptsOfDocuments: the script that is tested is the one in both languages.
+func TestScriptsOfDocuments(t *testing.T) {
+	comment := regexp.MustCompile(`(?m)\s*#.*$`)
+	english, chinese := comment.ReplaceAllString(scriptOf(t, "deploy.md"), ""), comment.ReplaceAllString(scriptOf(t, "deploy.zh-CN.md"), "")
+	if english != chinese {
+		t.Errorf("the scripts differ:\n%s\n%s", english, chinese)
+	}
 }
 
 func (r *rollout) login(t *testing.T) {
@@ -143,8 +171,9 @@ func (r *rollout) apt(t *testing.T, args ...string) {
 	r.run(t, append([]string{"apt-get", "--yes", "--quiet", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"}, args...)...)
 }
 
+// install runs the script of docs/deploy.md.
 func (r *rollout) install(t *testing.T) {
-	r.apt(t, "install", "/opt/smime-agent.deb")
+	r.rollOut(t)
 	for _, unit := range []string{agentUnit, helperUnit} {
 		if got := r.property(t, unit, "ActiveState"); got != "active" {
 			t.Errorf("%s is %s", unit, got)
@@ -157,6 +186,11 @@ func (r *rollout) install(t *testing.T) {
 	r.await(t, 30*time.Second, "the helper of the user who was logged in", func(s status.Report) bool {
 		return len(s.Users) == 1 && s.Users[0].Account == "alice"
 	})
+}
+
+func (r *rollout) rollOut(t *testing.T) {
+	t.Helper()
+	r.run(t, "env", "TOKEN="+r.token, "sh", "-c", "cd /opt/rollout && exec sh ./rollout.sh")
 }
 
 func (r *rollout) hardening(t *testing.T) {
@@ -188,6 +222,7 @@ func (r *rollout) proved(t *testing.T) {
 		t.Errorf("the certificate is in %s of %s", c.Store, c.Account)
 	}
 	r.keyIsThere(t)
+	r.rollOut(t) // which must do nothing now, and not leave the token behind
 	if _, err := os.Stat(r.path("/var/lib/smime-agent/join-token")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the token's file is still there: %v", err)
 	}
@@ -263,7 +298,7 @@ func (r *rollout) unprivileged(t *testing.T) {
 
 func (r *rollout) upgraded(t *testing.T) {
 	service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
-	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
+	r.apt(t, "install", "--reinstall", inMachine)
 	if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
 		t.Error("an old program still runs")
 	}
@@ -272,7 +307,7 @@ func (r *rollout) upgraded(t *testing.T) {
 
 func (r *rollout) switchedOff(t *testing.T) {
 	r.run(t, "systemctl", "disable", "--now", agentUnit)
-	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
+	r.apt(t, "install", "--reinstall", inMachine)
 	if got := r.property(t, agentUnit, "ActiveState"); got != "inactive" {
 		t.Errorf("an upgrade made the service %s that the administrator had switched off", got)
 	}
@@ -284,7 +319,7 @@ func (r *rollout) removed(t *testing.T) {
 	r.apt(t, "remove", "smime-agent")
 	r.nothingRuns(t)
 	r.keyIsThere(t)
-	r.apt(t, "install", "/opt/smime-agent.deb")
+	r.apt(t, "install", inMachine)
 	r.same(t, "after removing and installing again")
 }
 
