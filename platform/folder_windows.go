@@ -93,6 +93,10 @@ func privateDir(path string) error {
 	if err == nil {
 		err = me.makeFolders(path)
 	}
+	if root := dataRoot(); err == nil && root != "" && path != root && within(root, path) {
+		// An installer's folder has what ProgramData hands down: everybody may add to it.
+		err = me.restore(root)
+	}
 	if err == nil {
 		err = me.restore(path)
 	}
