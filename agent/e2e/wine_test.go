@@ -27,7 +27,7 @@ type windowsSession struct {
 // TestWine takes the built programs through what they do on a machine with
 // Windows, as far as Wine goes: it has one user, who is no LocalSystem.
 func TestWine(t *testing.T) {
-	onlyFull(t, "Wine takes a minute")
+	onlyFull(t, "Wine takes two minutes")
 	p := newPrefix(t)
 	account := strings.TrimSpace(p.run("wineprobe.exe", "whoami"))
 	if !strings.Contains(account, `\`) {
