@@ -78,7 +78,7 @@ func (m *machine) boot(t *testing.T, binds map[string]string) {
 	})
 	m.eventually(t, 60*time.Second, "the machine's systemd", func() error {
 		m.init = 0
-		for _, child := range strings.FieldsSeq(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
+		for child := range strings.FieldsSeq(read(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))) {
 			if strings.TrimSpace(read("/proc/"+child+"/comm")) == "systemd" {
 				m.init, _ = strconv.Atoi(child)
 			}
