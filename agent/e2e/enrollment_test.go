@@ -48,6 +48,7 @@ func enrollments() []enrollment {
 // TestEnrollment brings each profile, kind of key and store from the prompt to
 // the proof; then programs that none of us wrote judge what lies in the store.
 func TestEnrollment(t *testing.T) {
+	t.Parallel()
 	for _, e := range enrollments() {
 		t.Run(e.profile+"/"+e.key+"/"+strings.ReplaceAll(e.store, ":", "-"), func(t *testing.T) {
 			if !e.quick {

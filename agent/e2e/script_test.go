@@ -18,6 +18,7 @@ import (
 // whatever is wrong in a flag, a file or a token gets a clear sentence and a
 // cure, an exit code other than 0, and nothing is lost.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	bin := programs(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true,
