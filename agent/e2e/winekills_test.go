@@ -43,7 +43,7 @@ func (s *windowsSession) testRandomKills(t *testing.T) {
 			_, _ = s.try("smime-agent.exe", "renew", c.mailboxes[box]) // refused while one is on its way
 		}
 		time.Sleep(time.Duration(c.random.IntN(1500)) * time.Millisecond)
-		c.kill(c.random.IntN(3) == 0)
+		c.kill(c.random.IntN(8) == 0)
 		if i%10 == 9 {
 			c.settle()
 		}
