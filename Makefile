@@ -131,7 +131,7 @@ e2e-packages: build ## Packages: same bytes again, and a booted machine from ins
 	rm -f dist/*.deb dist/*.rpm
 	@$(MAKE) packages
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
-		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts)$$' -v ./agent/e2e
+		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts|ScriptsOfDocuments)$$' -v ./agent/e2e
 
 .PHONY: pictures
 pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root it installs what it needs)

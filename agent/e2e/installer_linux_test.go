@@ -102,7 +102,7 @@ func TestRPM(t *testing.T) {
 		if fields[1] != "root/root" {
 			t.Errorf("%s in the deb is of %s", path, fields[1])
 		}
-		if !strings.HasPrefix(fields[0], "d") || strings.Contains(path, "/smime-agent") && !strings.HasPrefix(path, "/usr/") {
+		if !strings.HasPrefix(fields[0], "d") || strings.Contains(path, "/smime-agent") {
 			same = append(same, path)
 		}
 	}

@@ -64,8 +64,10 @@ func TestMain(m *testing.M) {
 		_ = f.Value.Set(parallel)
 	}
 	code := m.Run()
-	if build.dir != "" {
-		_ = os.RemoveAll(build.dir)
+	for _, dir := range []string{build.dir, timed.dir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }

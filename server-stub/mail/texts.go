@@ -121,6 +121,43 @@ Certificate: {{.C.Serial}}
 	return t.write(s, c.Mailbox, locale, fmt.Sprintf("reminder.%s.%d", c.Serial, c.Days), now, map[string]any{"S": s, "C": c})
 }
 
+// Code brings the code that confirms a mailbox. It must go to that mailbox alone.
+func Code(s Sender, mailbox, code, host, locale, id string, ends, now time.Time) (Message, error) {
+	t := text{
+		subjectEN: "Code for your e-mail certificate",
+		subjectZH: "您的电子邮件证书验证码",
+		bodyEN: `Hello,
+
+a certificate for {{.Mailbox}} was asked for{{if .Host}} on the computer {{.Host}}{{end}}. This code confirms that the
+mailbox is yours:
+
+    {{.Code}}
+
+Enter it where you are asked for it, or in a terminal:
+
+    smime-agent enroll --code {{.Code}}
+
+It holds until {{.Ends}} UTC and works once. Nobody will ever ask you for it. If you did not ask for a
+certificate, do nothing{{if .S.Contact}} and tell {{.S.Contact}}{{end}}.
+`,
+		bodyZH: `您好：
+
+{{if .Host}}计算机 {{.Host}} 上{{end}}有人为 {{.Mailbox}} 申请了证书。以下验证码用于确认该邮箱属于您：
+
+    {{.Code}}
+
+请在提示处输入，或在终端中运行：
+
+    smime-agent enroll --code {{.Code}}
+
+有效期至 {{.Ends}} UTC，仅可使用一次。任何人都不会向您索取此验证码。如果您没有申请证书，
+请勿操作{{if .S.Contact}}，并告知 {{.S.Contact}}{{end}}。
+`,
+	}
+	data := map[string]any{"S": s, "Mailbox": mailbox, "Code": code, "Host": host, "Ends": ends.UTC().Format("2006-01-02 15:04")}
+	return t.write(s, mailbox, locale, id, now, data)
+}
+
 // maxDigest bounds the lines of a digest.
 const maxDigest = 500
 

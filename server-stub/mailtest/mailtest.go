@@ -34,10 +34,11 @@ type Server struct {
 	// Addr is where it listens.
 	Addr string
 
-	smtp   *smtp.Server
-	mu     sync.Mutex
-	mails  []Mail
-	refuse map[string]int
+	smtp    *smtp.Server
+	mu      sync.Mutex
+	mails   []Mail
+	refuse  map[string]int
+	refused int
 }
 
 // Start listens on a free port of the loopback. The caller closes it.
@@ -75,6 +76,13 @@ func (s *Server) Mails() []Mail {
 	return out
 }
 
+// Refused counts the mails that were refused.
+func (s *Server) Refused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
 type session struct {
 	server   *Server
 	from, to string
@@ -92,6 +100,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	if code := s.server.refuse[to]; code != 0 {
+		s.server.refused++
 		return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 1, 1}, Message: "refused by the test"}
 	}
 	s.to = to

@@ -48,7 +48,8 @@ func ruleFacts(r Rule) []fact {
 	return []fact{
 		{"profiles", strings.Join(r.Profiles, ", ")}, {"consent", r.Consent}, {"max_postponements", fmt.Sprint(r.MaxPostponements)},
 		{"stores", strings.Join(r.Stores, ", ")}, {"renewal.before", r.RenewBefore.String()}, {"renewal.rotation", r.Rotation},
-		{"renewal.spread", r.RenewSpread.String()}, {"approval", string(r.Approval)}, {"modules", fmt.Sprint(r.Modules)}, {"note", fmt.Sprint(r.Note)},
+		{"renewal.spread", r.RenewSpread.String()}, {"approval", string(r.Approval)}, {"mailbox_check", fmt.Sprint(r.MailboxCheck)},
+		{"modules", fmt.Sprint(r.Modules)}, {"note", fmt.Sprint(r.Note)},
 	}
 }
 

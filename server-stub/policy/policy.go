@@ -87,6 +87,8 @@ type Rule struct {
 	Modules  []Module
 	Note     map[string]string
 	Approval Approval
+	// MailboxCheck has each mailbox confirmed by a code that is mailed to it.
+	MailboxCheck bool
 }
 
 // ProfileChoice narrows a profile down.

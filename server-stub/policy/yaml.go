@@ -51,6 +51,7 @@ type ruleYAML struct {
 	Modules          []moduleYAML      `yaml:"modules"`
 	Note             map[string]string `yaml:"note"`
 	Approval         string            `yaml:"approval"`
+	MailboxCheck     string            `yaml:"mailbox_check"`
 }
 
 type profileYAML struct {
@@ -279,6 +280,7 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	if y.Renewal.Rotation != "" {
 		rule.Rotation = r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey)
 	}
+	rule.MailboxCheck = r.word(path+".mailbox_check", y.MailboxCheck, checkNone, checkMail) == checkMail
 	if len(y.Departments) == 0 {
 		r.problem(r.at(path), `Add "departments: ['*']" for everybody.`, "The rule is for no department.")
 	}
@@ -321,6 +323,12 @@ func (r *reader) words(path string, words, allowed []string) {
 		}
 	}
 }
+
+// What mailbox_check may say.
+const (
+	checkNone = "none"
+	checkMail = "mail"
+)
 
 // maxRenewBefore is a bit less than the life of a certificate.
 const maxRenewBefore = 300 * 24 * time.Hour

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
 
@@ -70,11 +71,11 @@ func (a *admin) Instruct(ctx context.Context, req *controlv1.InstructRequest) (*
 			}
 		}
 		if order.GetProve() != nil {
-			if err := keepProofs(tx, device.ID, order.GetId()); err != nil {
+			if err := orders.KeepProofs(tx, device.ID, order.GetId()); err != nil {
 				return err
 			}
 		}
-		return putOrder(tx, device.ID, order, a.now())
+		return orders.Put(tx, device.ID, order, a.now())
 	})
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
 
@@ -232,7 +233,7 @@ func (a *admin) revoke(tx store.Tx, serial ca.Serial, record *store.Request, rea
 	if err := store.PutJSON(tx, store.Marks, serial[:], mark); err != nil {
 		return err
 	}
-	return putOrder(tx, record.Device, &controlv1.Order{
+	return orders.Put(tx, record.Device, &controlv1.Order{
 		Id: newDeviceID(now),
 		What: &controlv1.Order_Revoked{Revoked: &controlv1.RevokedOrder{
 			EnrollmentId: record.Enrollment, Reason: reason, At: timestamppb.New(now),

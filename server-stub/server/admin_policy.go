@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -119,6 +120,12 @@ func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun b
 	parsed, err := parsePolicy(rules, people)
 	if err != nil {
 		return nil, err
+	}
+	if s.mail.Mailer == nil && slices.ContainsFunc(parsed.Rules, func(r policy.Rule) bool { return r.MailboxCheck }) {
+		return nil, &policy.Error{Problems: []policy.Problem{{
+			File: metaRules, Line: 1, What: "A rule wants mailboxes checked by mail, and the server has no mail server.",
+			Cure: "Set mail in server.yaml and start the server again, or take mailbox_check out.",
+		}}}
 	}
 	var before *policy.Policy
 	generation := uint64(1)

@@ -12,6 +12,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/lint"
+	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
 
@@ -108,30 +109,44 @@ func stillWaiting(record *store.Request) error {
 }
 
 // issueWaiting judges anew what policy gives: it may have changed since.
-func (a *admin) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Request) ([]byte, error) {
-	gone := status.Error(codes.FailedPrecondition, "Policy no longer gives this person this certificate; refuse the request, or change the policy.")
-	force := a.current.Load()
+func (s *Server) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Request) ([]byte, error) {
+	p, grant, err := s.waitingGrant(r)
+	if err != nil {
+		return nil, err
+	}
 	profile, ok := ca.ProfileByName(r.Profile)
-	if force == nil || !ok {
-		return nil, gone
+	if !ok {
+		return nil, errGone()
 	}
 	csr, err := ca.ParseCSR(r.CSR)
 	if err != nil {
 		return nil, err
 	}
-	for _, grant := range force.policy.Grants(r.Account, "") {
-		if grant.Profile != r.Profile || !sameMailboxes(grant.Person.Mailboxes, r.Mailboxes) {
-			continue
-		}
-		der, err := a.issuer.Issue(ctx, ca.Wanted{
-			Serial: serial, Profile: profile, Subject: subjectFor(force.policy, grant), Key: csr.PublicKey, Now: a.now(),
-		})
-		if refused, ok := errors.AsType[*lint.Error](err); ok {
-			return nil, status.Error(codes.FailedPrecondition, refused.Error())
-		}
-		return der, err
+	der, err := s.issuer.Issue(ctx, ca.Wanted{
+		Serial: serial, Profile: profile, Subject: subjectFor(p, grant), Key: csr.PublicKey, Now: s.now(),
+	})
+	if refused, ok := errors.AsType[*lint.Error](err); ok {
+		return nil, status.Error(codes.FailedPrecondition, refused.Error())
 	}
-	return nil, gone
+	return der, err
+}
+
+func errGone() error {
+	return status.Error(codes.FailedPrecondition, "Policy no longer gives this person this certificate; refuse the request, or change the policy.")
+}
+
+// waitingGrant finds what a request that waits was granted by.
+func (s *Server) waitingGrant(r *store.Request) (*policy.Policy, policy.Grant, error) {
+	force := s.current.Load()
+	if force == nil {
+		return nil, policy.Grant{}, errGone()
+	}
+	for _, grant := range force.policy.Grants(r.Account, "") {
+		if grant.Profile == r.Profile && sameMailboxes(grant.Person.Mailboxes, r.Mailboxes) {
+			return force.policy, grant, nil
+		}
+	}
+	return nil, policy.Grant{}, errGone()
 }
 
 func settle(tx store.Tx, serial ca.Serial, settled *store.Request) error {
@@ -142,6 +157,11 @@ func settle(tx store.Tx, serial ca.Serial, settled *store.Request) error {
 	if err := stillWaiting(now); err != nil {
 		return err
 	}
+	return conclude(tx, serial, settled)
+}
+
+// conclude files the certificate or the refusal of a request that waited.
+func conclude(tx store.Tx, serial ca.Serial, settled *store.Request) error {
 	if err := tx.Put(store.Certificates, serial[:], settled.Encode()); err != nil {
 		return err
 	}

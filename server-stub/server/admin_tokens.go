@@ -54,7 +54,7 @@ func wireToken(t store.Token) *controlv1.Token {
 func (a *admin) ListTokens(context.Context, *controlv1.ListTokensRequest) (*controlv1.ListTokensResponse, error) {
 	resp := &controlv1.ListTokensResponse{}
 	err := a.store.View(func(tx store.Tx) error {
-		return eachJSON(tx, store.Tokens, nil, func(_ []byte, token store.Token) bool {
+		return store.EachJSON(tx, store.Tokens, nil, func(_ []byte, token store.Token) bool {
 			resp.Tokens = append(resp.Tokens, wireToken(token))
 			return true
 		})
@@ -62,26 +62,12 @@ func (a *admin) ListTokens(context.Context, *controlv1.ListTokensRequest) (*cont
 	return resp, err
 }
 
-// eachJSON goes through a bucket of JSON records.
-func eachJSON[T any](tx store.Tx, bucket store.Bucket, from []byte, visit func(key []byte, record T) bool) error {
-	var failed error
-	tx.Range(bucket, nil, from, func(key, _ []byte) bool {
-		var record T
-		if _, err := store.GetJSON(tx, bucket, key, &record); err != nil {
-			failed = err
-			return false
-		}
-		return visit(key, record)
-	})
-	return failed
-}
-
 // RevokeToken ends a token at once; machines that joined with it stay.
 func (a *admin) RevokeToken(ctx context.Context, req *controlv1.RevokeTokenRequest) (*controlv1.RevokeTokenResponse, error) {
 	err := a.store.Update(ctx, func(tx store.Tx) error {
 		var key []byte
 		var found store.Token
-		err := eachJSON(tx, store.Tokens, nil, func(k []byte, token store.Token) bool {
+		err := store.EachJSON(tx, store.Tokens, nil, func(k []byte, token store.Token) bool {
 			if token.ID == req.GetId() {
 				key, found = append([]byte(nil), k...), token
 			}

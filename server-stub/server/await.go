@@ -6,6 +6,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
 
@@ -64,7 +65,7 @@ func (s *Server) news(id string, req *controlv1.AwaitRequest) (*controlv1.AwaitR
 	}
 	resp.Sync = asked || revision != "" && revision != req.GetPolicyRevision()
 	err = s.store.View(func(tx store.Tx) error {
-		for _, order := range ordersOf(tx, id, s.now()) {
+		for _, order := range orders.List(tx, id, s.now()) {
 			// An order that an answer carried already is not new: else the call would
 			// come back at once for as long as the agent is at it.
 			resp.Sync = resp.GetSync() || !m.wasSent(order.GetId())
@@ -92,5 +93,6 @@ func settled(tx store.Tx, device, reference string) bool {
 		return true
 	}
 	request, err := requestOf(tx, serial)
-	return err != nil || request == nil || request.Device != device || request.State != store.RequestPending
+	return err != nil || request == nil || request.Device != device ||
+		request.State != store.RequestPending && request.State != store.RequestChallenge
 }

@@ -40,7 +40,7 @@ func (r record) Machines(visit func(*controlv1.Device, *controlv1.SyncRequest)) 
 	for {
 		seen, next := 0, []byte(nil)
 		err := r.store.View(func(tx store.Tx) error {
-			return eachJSON(tx, store.Devices, from, func(key []byte, d store.Device) bool {
+			return store.EachJSON(tx, store.Devices, from, func(key []byte, d store.Device) bool {
 				if seen == ledgerPart {
 					next = append([]byte(nil), key...)
 					return false

@@ -36,7 +36,7 @@ func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevi
 	resp := &controlv1.ListDevicesResponse{}
 	seen, bytes, now := 0, 0, s.now()
 	err := s.store.View(func(tx store.Tx) error {
-		return eachJSON(tx, store.Devices, []byte(req.GetPageToken()), func(key []byte, d store.Device) bool {
+		return store.EachJSON(tx, store.Devices, []byte(req.GetPageToken()), func(key []byte, d store.Device) bool {
 			if len(resp.GetDevices()) == size || bytes > pageBytes || seen == maxScan {
 				resp.NextPageToken = string(key)
 				return false

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"sync"
@@ -151,21 +150,11 @@ func (f *fleet) all() map[string]*member {
 	return out
 }
 
-// A status is stored as 8 octets of milliseconds and the report.
-const statusHead = 8
-
-func encodeStatus(report []byte, last time.Time) []byte {
-	out := binary.BigEndian.AppendUint64(make([]byte, 0, statusHead+len(report)), uint64(max(last.UnixMilli(), 0)))
-	return append(out, report...)
-}
-
+// decodeStatus reads a device's last report and contact; what is not there is empty.
 func decodeStatus(data []byte) (*controlv1.SyncRequest, time.Time, error) {
 	report := &controlv1.SyncRequest{}
-	if len(data) < statusHead {
-		return report, time.Time{}, nil
-	}
-	last := time.UnixMilli(int64(binary.BigEndian.Uint64(data))).UTC()
-	if err := proto.Unmarshal(data[statusHead:], report); err != nil {
+	message, last, _ := store.Stamped(data)
+	if err := proto.Unmarshal(message, report); err != nil {
 		return nil, last, fmt.Errorf("decode status: %w", err)
 	}
 	return report, last, nil
@@ -207,11 +196,8 @@ type contact struct {
 
 func putContacts(tx store.Tx, contacts []contact) error {
 	for _, c := range contacts {
-		var report []byte
-		if data := tx.Get(store.Statuses, []byte(c.id)); len(data) >= statusHead {
-			report = data[statusHead:]
-		}
-		if err := tx.Put(store.Statuses, []byte(c.id), encodeStatus(report, c.last)); err != nil {
+		report, _, _ := store.Stamped(tx.Get(store.Statuses, []byte(c.id)))
+		if err := tx.Put(store.Statuses, []byte(c.id), store.Stamp(report, c.last)); err != nil {
 			return err
 		}
 	}

@@ -81,12 +81,18 @@ type Server struct {
 	fault     func(string) error
 	after     func(string) error
 
-	current  atomic.Pointer[inForce]
-	fleet    *fleet
-	crl      crlCache
-	quit     chan struct{}
+	current atomic.Pointer[inForce]
+	fleet   *fleet
+	crl     crlCache
+	quit    chan struct{}
+	// life ends when quit is closed.
+	life     context.Context
+	end      context.CancelFunc
+	slots    chan struct{}
 	stopOnce sync.Once
 	work     sync.WaitGroup
+	// starting keeps work from beginning once Stop waits for it to end.
+	starting sync.Mutex
 }
 
 // inForce is the policy with the number of its application.
@@ -100,8 +106,9 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL, mail: c.Mail,
 		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
-		fleet: newFleet(), quit: make(chan struct{}),
+		fleet: newFleet(), quit: make(chan struct{}), slots: make(chan struct{}, maxBackground),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -109,6 +116,7 @@ func New(c Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if err := s.loadPolicy(); err != nil {
+		s.end()
 		return nil, err
 	}
 	s.work.Go(s.maintain)
@@ -119,7 +127,12 @@ func New(c Config) (*Server, error) {
 // Stop ends waiting calls and writes down what was only in memory. The store
 // stays open: it is the caller's.
 func (s *Server) Stop() error {
-	s.stopOnce.Do(func() { close(s.quit) })
+	s.stopOnce.Do(func() {
+		s.starting.Lock()
+		defer s.starting.Unlock()
+		close(s.quit)
+		s.end()
+	})
 	s.work.Wait()
 	if err := s.flush(context.Background(), 0); err != nil {
 		return fmt.Errorf("write last contacts: %w", err)
@@ -151,17 +164,11 @@ func (s *Server) maintain() {
 
 // remind looks for reminders at once and then again and again.
 func (s *Server) remind() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-s.quit
-		cancel()
-	}()
 	tick := time.NewTicker(s.settings.RemindInterval)
 	defer tick.Stop()
 	for {
-		told, err := s.Remind(ctx)
-		if err != nil && ctx.Err() == nil {
+		told, err := s.Remind(s.life)
+		if err != nil && s.life.Err() == nil {
 			s.log.Error("reminders cannot be sent", "error", err)
 		}
 		if told > 0 {
@@ -173,4 +180,26 @@ func (s *Server) remind() {
 		case <-tick.C:
 		}
 	}
+}
+
+// maxBackground bounds what runs beside the calls; more is left for a later call.
+const maxBackground = 16
+
+// background runs something that a call does not wait for, and that Stop ends.
+func (s *Server) background(run func(ctx context.Context)) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return
+	}
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.life.Err() != nil {
+		<-s.slots
+		return
+	}
+	s.work.Go(func() {
+		defer func() { <-s.slots }()
+		run(s.life)
+	})
 }

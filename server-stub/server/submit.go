@@ -15,6 +15,8 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/challenge"
+	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
@@ -40,9 +42,11 @@ func (s *Server) Submit(ctx context.Context, req *controlv1.SubmitRequest) (*con
 			return nil, err
 		}
 	}
-	return &controlv1.SubmitResponse{
-		Reference: f.serial.String(), ServerTime: timestamppb.New(f.now), Outcome: s.outcome(f.record),
-	}, nil
+	outcome, err := s.outcomeNow(ctx, f.serial, f.record)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.SubmitResponse{Reference: f.serial.String(), ServerTime: timestamppb.New(f.now), Outcome: outcome}, nil
 }
 
 func boundedSubmit(req *controlv1.SubmitRequest) error {
@@ -69,6 +73,8 @@ type filing struct {
 	rule   policy.Rule
 	fresh  *store.Request
 	number ca.Serial // of fresh
+	// open are the mailboxes that are to be confirmed first.
+	open []string
 
 	// serial and record are what the call answers with.
 	serial ca.Serial
@@ -112,9 +118,17 @@ func (s *Server) prepare(ctx context.Context, f *filing) error {
 		User: f.req.GetUser(), Store: f.req.GetStore(), Protection: f.req.GetProtection(),
 		Replaces: f.req.GetReplaces(), Reason: f.req.GetReason(), Department: grant.Person.Department, Submitted: f.now,
 	}
-	if grant.Rule.Approval == policy.Administrator {
+	if grant.Rule.MailboxCheck {
+		if f.open, err = s.unconfirmed(f.device, f.fresh.User, grant.Person.Mailboxes, f.now); err != nil {
+			return err
+		}
+	}
+	if len(f.open) > 0 || grant.Rule.Approval == policy.Administrator {
 		f.fresh.State, f.fresh.CSR = store.RequestPending, f.req.GetCsr()
 		f.fresh.Mailboxes, f.fresh.Account = grant.Person.Mailboxes, grant.Person.Account
+		if len(f.open) > 0 {
+			f.fresh.State = store.RequestChallenge
+		}
 		return nil
 	}
 	f.fresh.State = store.RequestIssued
@@ -242,8 +256,11 @@ func (f *filing) commit(tx store.Tx) error {
 	if err := tx.Put(store.Keys, publicKeyKey(f.csr.RawSubjectPublicKeyInfo), f.number[:]); err != nil {
 		return err
 	}
-	if f.fresh.State == store.RequestPending {
+	switch f.fresh.State {
+	case store.RequestPending:
 		return tx.Put(store.Pending, f.number[:], []byte{1})
+	case store.RequestChallenge:
+		return challenge.Put(tx, f.number, f.open)
 	}
 	return supersede(tx, f.number, f.fresh)
 }
@@ -277,7 +294,7 @@ func supersede(tx store.Tx, serial ca.Serial, r *store.Request) error {
 	if err := store.PutJSON(tx, store.Marks, old[:], mark); err != nil {
 		return err
 	}
-	return dropOrders(tx, r.Device, func(o *controlv1.Order, _ time.Time) bool {
+	return orders.Drop(tx, r.Device, func(o *controlv1.Order, _ time.Time) bool {
 		return o.GetRenew().GetEnrollmentId() == r.Replaces || o.GetRevoked().GetEnrollmentId() == r.Replaces
 	})
 }
@@ -310,7 +327,24 @@ func (s *Server) Collect(ctx context.Context, req *controlv1.CollectRequest) (*c
 			return nil, err
 		}
 	}
-	return s.outcome(record), nil
+	return s.outcomeNow(ctx, serial, record)
+}
+
+// outcomeNow is outcome, after a challenge was driven on where it can be.
+func (s *Server) outcomeNow(ctx context.Context, serial ca.Serial, r *store.Request) (*controlv1.CollectResponse, error) {
+	if r.State != store.RequestChallenge {
+		return s.outcome(r), nil
+	}
+	settled, open, err := s.drive(ctx, serial, r)
+	if err != nil {
+		return nil, err
+	}
+	if settled.State != store.RequestChallenge {
+		return s.outcome(settled), nil
+	}
+	return &controlv1.CollectResponse{
+		ServerTime: timestamppb.New(s.now()), Outcome: &controlv1.CollectResponse_Challenge{Challenge: challenge.Wire(open)},
+	}, nil
 }
 
 func (s *Server) outcome(r *store.Request) *controlv1.CollectResponse {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
 
@@ -46,7 +47,7 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 	busy := false
 	err = s.store.View(func(tx store.Tx) error {
 		resp.Ready = readyOf(tx, id)
-		resp.Orders = ordersOf(tx, id, now)
+		resp.Orders = orders.List(tx, id, now)
 		if rebuild {
 			resp.Known = s.knownOf(tx, id)
 		}
@@ -112,10 +113,10 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 		return nil
 	}
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if err := tx.Put(store.Statuses, []byte(id), encodeStatus(data, now)); err != nil {
+		if err := tx.Put(store.Statuses, []byte(id), store.Stamp(data, now)); err != nil {
 			return err
 		}
-		if err := endProved(tx, id, req); err != nil {
+		if err := orders.EndProved(tx, id, req); err != nil {
 			return err
 		}
 		return updateFacts(tx, id, req.GetFacts())

@@ -17,6 +17,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/refusal"
 )
 
 // The bounds of a connection. Small buffers save a fifth of the memory of each.
@@ -126,7 +127,7 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 }
 
 func (s *Server) finish(method string, err error) error {
-	out, internal := statusOf(err)
+	out, internal := refusal.Status(err)
 	if internal {
 		s.log.Error("call failed", "method", method, "error", err)
 	}
@@ -196,4 +197,9 @@ func (s *Server) inTime(fullMethod string, ends time.Time) error {
 		return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
 	}
 	return nil
+}
+
+// refuse makes an error with a reason of the contract.
+func refuse(reason controlv1.Reason, text string, args ...any) error {
+	return refusal.New(reason, text, args...)
 }

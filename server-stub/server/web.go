@@ -35,7 +35,7 @@ func (s *Server) revocationList() ([]byte, error) {
 	}
 	var revoked []ca.Revocation
 	err := s.store.View(func(tx store.Tx) error {
-		return eachJSON(tx, store.Marks, nil, func(key []byte, mark store.Mark) bool {
+		return store.EachJSON(tx, store.Marks, nil, func(key []byte, mark store.Mark) bool {
 			// An entry stays for one list more after the certificate's end (RFC 5280, 3.3).
 			if !mark.RevokedAt.IsZero() && now.Before(mark.NotAfter.Add(ca.CRLLife)) {
 				r := ca.Revocation{At: mark.RevokedAt, Reason: mark.Reason}

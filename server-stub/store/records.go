@@ -93,7 +93,37 @@ const (
 	RequestPending = "pending"
 	RequestIssued  = "issued"
 	RequestRefused = "refused"
+	// RequestChallenge waits for codes that were mailed.
+	RequestChallenge = "challenge"
 )
+
+// Challenge is what a request waits for: a code for each mailbox.
+type Challenge struct {
+	Mailboxes []MailboxCode `json:"mailboxes"`
+}
+
+// MailboxCode is the code of one mailbox. Codes themselves are kept nowhere.
+type MailboxCode struct {
+	Mailbox string `json:"mailbox"`
+	// Hash is the SHA-256 of the last code; nil if there is none in force.
+	Hash    []byte    `json:"hash,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Tried is when the last code was made, Sent when the mail server took it.
+	Tried time.Time `json:"tried,omitzero"`
+	Sent  time.Time `json:"sent,omitzero"`
+	// Mails counts codes, Wrong wrong attempts at the last.
+	Mails     int       `json:"mails,omitempty"`
+	Wrong     int       `json:"wrong,omitempty"`
+	Confirmed time.Time `json:"confirmed,omitzero"`
+}
+
+// Confirmation is how and when a mailbox was confirmed.
+type Confirmation struct {
+	At time.Time `json:"at"`
+	// Method is the section of the Baseline Requirements, and their version.
+	Method string `json:"method"`
+	Serial string `json:"serial"`
+}
 
 // Request is a submitted CSR and, once issued, its certificate. It is by far
 // the most frequent record, so it has a compact form: only what the

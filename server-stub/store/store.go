@@ -29,6 +29,8 @@ const (
 	Orders       Bucket = "orders"       // device ID, order ID → order
 	Events       Bucket = "events"       // device ID, event ID → event
 	Reminders    Bucket = "reminders"    // serial number, days before the end → reminder
+	Challenges   Bucket = "challenges"   // serial number → challenge
+	Mailboxes    Bucket = "mailboxes"    // device ID, hash of user and mailbox → confirmed
 	Proofs       Bucket = "proofs"       // device ID, order ID → times of the proofs before the order
 )
 
@@ -36,7 +38,8 @@ const (
 func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
-		Marks, Pending, Ready, Orders, Events, Reminders, Proofs,
+		Marks, Pending, Ready, Orders, Events, Reminders, Challenges,
+		Mailboxes, Proofs,
 	}
 }
 

@@ -78,6 +78,10 @@ const (
 	Reason_REASON_MALFORMED Reason = 18
 	// The server's disk or CA does not work at the moment.
 	Reason_REASON_UNAVAILABLE Reason = 19
+	// The code is not one that was mailed for this request, or not the last one.
+	Reason_REASON_CODE_WRONG Reason = 20
+	// The code's 24 hours are over; another was mailed, or will be.
+	Reason_REASON_CODE_EXPIRED Reason = 21
 )
 
 // Enum value maps for Reason.
@@ -103,6 +107,8 @@ var (
 		17: "REASON_OVERLOADED",
 		18: "REASON_MALFORMED",
 		19: "REASON_UNAVAILABLE",
+		20: "REASON_CODE_WRONG",
+		21: "REASON_CODE_EXPIRED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -125,6 +131,8 @@ var (
 		"REASON_OVERLOADED":        17,
 		"REASON_MALFORMED":         18,
 		"REASON_UNAVAILABLE":       19,
+		"REASON_CODE_WRONG":        20,
+		"REASON_CODE_EXPIRED":      21,
 	}
 )
 
@@ -2552,8 +2560,10 @@ func (x *Pending) GetWaitsFor() string {
 
 // Challenge asks for something that only the owner of the mailbox can know.
 type Challenge struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "mail-code": a code was mailed to the mailbox, for Confirm.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The mailboxes that are not confirmed yet, with ", " between them.
 	SentTo        string                 `protobuf:"bytes,2,opt,name=sent_to,json=sentTo,proto3" json:"sent_to,omitempty"`
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2611,6 +2621,104 @@ func (x *Challenge) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+type ConfirmRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Reference string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	// As it was mailed; case, spaces and hyphens do not matter. At most 64 bytes.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ConfirmRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ConfirmRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+type ConfirmResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Collect would answer now: another challenge where a second mailbox is open.
+	Outcome       *CollectResponse `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ConfirmResponse) GetOutcome() *CollectResponse {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
 type Refused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of Reason's names without prefix, or a word of the CA.
@@ -2623,7 +2731,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2743,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2756,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Refused) GetCode() string {
@@ -2674,7 +2782,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +2794,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +2807,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReportRequest) GetEvents() []*Event {
@@ -2729,7 +2837,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2849,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2862,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetId() string {
@@ -2823,7 +2931,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +2943,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +2956,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReportResponse) GetRecorded() []string {
@@ -3072,7 +3180,12 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tChallenge\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x17\n" +
 	"\asent_to\x18\x02 \x01(\tR\x06sentTo\x124\n" +
-	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"1\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"B\n" +
+	"\x0eConfirmRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"H\n" +
+	"\x0fConfirmResponse\x125\n" +
+	"\aoutcome\x18\x01 \x01(\v2\x1b.control.v1.CollectResponseR\aoutcome\"1\n" +
 	"\aRefused\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\":\n" +
@@ -3091,7 +3204,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
 	"\x0eReportResponse\x12\x1a\n" +
-	"\brecorded\x18\x01 \x03(\tR\brecorded*\x8b\x04\n" +
+	"\brecorded\x18\x01 \x03(\tR\brecorded*\xbb\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_TOKEN_UNKNOWN\x10\x01\x12\x18\n" +
@@ -3113,19 +3226,22 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x12REASON_LINT_FAILED\x10\x10\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10\x11\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10\x12\x12\x16\n" +
-	"\x12REASON_UNAVAILABLE\x10\x13*[\n" +
+	"\x12REASON_UNAVAILABLE\x10\x13\x12\x15\n" +
+	"\x11REASON_CODE_WRONG\x10\x14\x12\x17\n" +
+	"\x13REASON_CODE_EXPIRED\x10\x15*[\n" +
 	"\aConsent\x12\x17\n" +
 	"\x13CONSENT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCONSENT_ASK\x10\x01\x12\x12\n" +
 	"\x0eCONSENT_NOTIFY\x10\x02\x12\x12\n" +
-	"\x0eCONSENT_SILENT\x10\x032\xe0\x03\n" +
+	"\x0eCONSENT_SILENT\x10\x032\xa4\x04\n" +
 	"\x0eControlService\x129\n" +
 	"\x04Join\x12\x17.control.v1.JoinRequest\x1a\x18.control.v1.JoinResponse\x12T\n" +
 	"\rRenewIdentity\x12 .control.v1.RenewIdentityRequest\x1a!.control.v1.RenewIdentityResponse\x129\n" +
 	"\x04Sync\x12\x17.control.v1.SyncRequest\x1a\x18.control.v1.SyncResponse\x12<\n" +
 	"\x05Await\x12\x18.control.v1.AwaitRequest\x1a\x19.control.v1.AwaitResponse\x12?\n" +
 	"\x06Submit\x12\x19.control.v1.SubmitRequest\x1a\x1a.control.v1.SubmitResponse\x12B\n" +
-	"\aCollect\x12\x1a.control.v1.CollectRequest\x1a\x1b.control.v1.CollectResponse\x12?\n" +
+	"\aCollect\x12\x1a.control.v1.CollectRequest\x1a\x1b.control.v1.CollectResponse\x12B\n" +
+	"\aConfirm\x12\x1a.control.v1.ConfirmRequest\x1a\x1b.control.v1.ConfirmResponse\x12?\n" +
 	"\x06Report\x12\x19.control.v1.ReportRequest\x1a\x1a.control.v1.ReportResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
@@ -3141,7 +3257,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_control_v1_control_proto_goTypes = []any{
 	(Reason)(0),                   // 0: control.v1.Reason
 	(Consent)(0),                  // 1: control.v1.Consent
@@ -3176,33 +3292,35 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*Issued)(nil),                // 30: control.v1.Issued
 	(*Pending)(nil),               // 31: control.v1.Pending
 	(*Challenge)(nil),             // 32: control.v1.Challenge
-	(*Refused)(nil),               // 33: control.v1.Refused
-	(*ReportRequest)(nil),         // 34: control.v1.ReportRequest
-	(*Event)(nil),                 // 35: control.v1.Event
-	(*ReportResponse)(nil),        // 36: control.v1.ReportResponse
-	nil,                           // 37: control.v1.Assignment.NoteEntry
-	nil,                           // 38: control.v1.RenewalRule.SuggestedEntry
-	nil,                           // 39: control.v1.Event.FieldsEntry
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*ConfirmRequest)(nil),        // 33: control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 34: control.v1.ConfirmResponse
+	(*Refused)(nil),               // 35: control.v1.Refused
+	(*ReportRequest)(nil),         // 36: control.v1.ReportRequest
+	(*Event)(nil),                 // 37: control.v1.Event
+	(*ReportResponse)(nil),        // 38: control.v1.ReportResponse
+	nil,                           // 39: control.v1.Assignment.NoteEntry
+	nil,                           // 40: control.v1.RenewalRule.SuggestedEntry
+	nil,                           // 41: control.v1.Event.FieldsEntry
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: control.v1.JoinRequest.facts:type_name -> control.v1.DeviceFacts
-	40, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
-	40, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
+	42, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
+	42, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
 	3,  // 3: control.v1.SyncRequest.facts:type_name -> control.v1.DeviceFacts
 	8,  // 4: control.v1.SyncRequest.users:type_name -> control.v1.UserPresence
 	10, // 5: control.v1.SyncRequest.credentials:type_name -> control.v1.CredentialReport
 	12, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
 	9,  // 7: control.v1.UserPresence.stores:type_name -> control.v1.StoreReport
-	40, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
-	40, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
+	42, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
+	42, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
 	11, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
 	12, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
-	40, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
-	40, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
-	40, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
-	41, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
+	42, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
+	42, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
+	42, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
+	43, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
 	14, // 16: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
 	19, // 17: control.v1.SyncResponse.orders:type_name -> control.v1.Order
 	23, // 18: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
@@ -3211,49 +3329,52 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	1,  // 21: control.v1.Assignment.consent:type_name -> control.v1.Consent
 	17, // 22: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
 	16, // 23: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
-	37, // 24: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
-	41, // 25: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
-	38, // 26: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
-	41, // 27: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
+	39, // 24: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
+	43, // 25: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
+	40, // 26: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
+	43, // 27: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
 	20, // 28: control.v1.Order.renew:type_name -> control.v1.RenewOrder
 	21, // 29: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
 	22, // 30: control.v1.Order.prove:type_name -> control.v1.ProveOrder
-	40, // 31: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
-	40, // 32: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
-	41, // 33: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
-	40, // 34: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
+	42, // 31: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
+	42, // 32: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
+	43, // 33: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
+	42, // 34: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
 	29, // 35: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
 	30, // 36: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
 	31, // 37: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
 	32, // 38: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
-	33, // 39: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
-	40, // 40: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
-	40, // 41: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
-	41, // 42: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
-	40, // 43: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
-	35, // 44: control.v1.ReportRequest.events:type_name -> control.v1.Event
-	40, // 45: control.v1.Event.at:type_name -> google.protobuf.Timestamp
-	39, // 46: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
-	40, // 47: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
-	2,  // 48: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
-	5,  // 49: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
-	7,  // 50: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
-	24, // 51: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
-	26, // 52: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
-	28, // 53: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
-	34, // 54: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
-	4,  // 55: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
-	6,  // 56: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
-	13, // 57: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
-	25, // 58: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
-	27, // 59: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
-	29, // 60: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
-	36, // 61: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
-	55, // [55:62] is the sub-list for method output_type
-	48, // [48:55] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	35, // 39: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
+	42, // 40: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
+	42, // 41: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
+	43, // 42: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
+	42, // 43: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
+	29, // 44: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
+	37, // 45: control.v1.ReportRequest.events:type_name -> control.v1.Event
+	42, // 46: control.v1.Event.at:type_name -> google.protobuf.Timestamp
+	41, // 47: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
+	42, // 48: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
+	2,  // 49: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
+	5,  // 50: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
+	7,  // 51: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
+	24, // 52: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
+	26, // 53: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
+	28, // 54: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
+	33, // 55: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
+	36, // 56: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
+	4,  // 57: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
+	6,  // 58: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
+	13, // 59: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
+	25, // 60: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
+	27, // 61: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
+	29, // 62: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
+	34, // 63: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
+	38, // 64: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
+	57, // [57:65] is the sub-list for method output_type
+	49, // [49:57] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3278,7 +3399,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,7 @@ const (
 	ControlService_Await_FullMethodName         = "/control.v1.ControlService/Await"
 	ControlService_Submit_FullMethodName        = "/control.v1.ControlService/Submit"
 	ControlService_Collect_FullMethodName       = "/control.v1.ControlService/Collect"
+	ControlService_Confirm_FullMethodName       = "/control.v1.ControlService/Confirm"
 	ControlService_Report_FullMethodName        = "/control.v1.ControlService/Report"
 )
 
@@ -62,6 +63,9 @@ type ControlServiceClient interface {
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Collect asks what became of a submitted CSR.
 	Collect(ctx context.Context, in *CollectRequest, opts ...grpc.CallOption) (*CollectResponse, error)
+	// Confirm hands in the code that was mailed to a mailbox. The same code again
+	// gives the same answer.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 	// Report hands in audit events; repeated events are recognized by their ID.
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
 }
@@ -134,6 +138,16 @@ func (c *controlServiceClient) Collect(ctx context.Context, in *CollectRequest, 
 	return out, nil
 }
 
+func (c *controlServiceClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, ControlService_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportResponse)
@@ -167,6 +181,9 @@ type ControlServiceServer interface {
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Collect asks what became of a submitted CSR.
 	Collect(context.Context, *CollectRequest) (*CollectResponse, error)
+	// Confirm hands in the code that was mailed to a mailbox. The same code again
+	// gives the same answer.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	// Report hands in audit events; repeated events are recognized by their ID.
 	Report(context.Context, *ReportRequest) (*ReportResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
@@ -196,6 +213,9 @@ func (UnimplementedControlServiceServer) Submit(context.Context, *SubmitRequest)
 }
 func (UnimplementedControlServiceServer) Collect(context.Context, *CollectRequest) (*CollectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Collect not implemented")
+}
+func (UnimplementedControlServiceServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
 }
 func (UnimplementedControlServiceServer) Report(context.Context, *ReportRequest) (*ReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
@@ -329,6 +349,24 @@ func _ControlService_Collect_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReportRequest)
 	if err := dec(in); err != nil {
@@ -377,6 +415,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Collect",
 			Handler:    _ControlService_Collect_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _ControlService_Confirm_Handler,
 		},
 		{
 			MethodName: "Report",

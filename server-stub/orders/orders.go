@@ -1,4 +1,5 @@
-package server
+// Package orders keeps what devices are told to do, until they have done it.
+package orders
 
 import (
 	"bytes"
@@ -12,57 +13,58 @@ import (
 	"smime-agent/server-stub/store"
 )
 
-// orderLife ends an order that the device never showed to have carried out.
-const orderLife = 7 * 24 * time.Hour
+// life ends an order that the device never showed to have carried out.
+const life = 7 * 24 * time.Hour
 
-// maxOrders bounds what one answer carries.
-const maxOrders = 64
+// maxListed bounds what one answer carries.
+const maxListed = 64
 
-// An order is stored as 8 octets of milliseconds and the order.
-func ordersOf(tx store.Tx, device string, now time.Time) []*controlv1.Order {
+// List gives the orders of a device that still hold. One is stored as 8 octets of
+// milliseconds and the order.
+func List(tx store.Tx, device string, now time.Time) []*controlv1.Order {
 	var out []*controlv1.Order
 	tx.Range(store.Orders, []byte(device), nil, func(_, value []byte) bool {
-		order, queued, err := decodeOrder(value)
-		if err == nil && now.Sub(queued) < orderLife {
+		order, queued, err := decode(value)
+		if err == nil && now.Sub(queued) < life {
 			out = append(out, order)
 		}
-		return len(out) < maxOrders
+		return len(out) < maxListed
 	})
 	return out
 }
 
-func encodeOrder(order *controlv1.Order, now time.Time) ([]byte, error) {
+func encode(order *controlv1.Order, now time.Time) ([]byte, error) {
 	data, err := proto.Marshal(order)
-	return encodeStatus(data, now), err
+	return store.Stamp(data, now), err
 }
 
-func decodeOrder(data []byte) (*controlv1.Order, time.Time, error) {
+func decode(data []byte) (*controlv1.Order, time.Time, error) {
 	order := &controlv1.Order{}
-	if len(data) < statusHead {
+	message, queued, ok := store.Stamped(data)
+	if !ok {
 		return nil, time.Time{}, fmt.Errorf("decode order: %d octets", len(data))
 	}
-	_, queued, _ := decodeStatus(data[:statusHead])
-	return order, queued, proto.Unmarshal(data[statusHead:], order)
+	return order, queued, proto.Unmarshal(message, order)
 }
 
-// putOrder files an order and takes those out whose time is over.
-func putOrder(tx store.Tx, device string, order *controlv1.Order, now time.Time) error {
-	err := dropOrders(tx, device, func(_ *controlv1.Order, queued time.Time) bool { return now.Sub(queued) >= orderLife })
+// Put files an order and takes those out whose time is over.
+func Put(tx store.Tx, device string, order *controlv1.Order, now time.Time) error {
+	err := Drop(tx, device, func(_ *controlv1.Order, queued time.Time) bool { return now.Sub(queued) >= life })
 	if err != nil {
 		return err
 	}
-	data, err := encodeOrder(order, now)
+	data, err := encode(order, now)
 	if err != nil {
 		return err
 	}
 	return tx.Put(store.Orders, append([]byte(device), order.GetId()...), data)
 }
 
-// dropOrders takes out those that are done, and those that cannot be read.
-func dropOrders(tx store.Tx, device string, done func(o *controlv1.Order, queued time.Time) bool) error {
+// Drop takes out those that are done, and those that cannot be read.
+func Drop(tx store.Tx, device string, done func(o *controlv1.Order, queued time.Time) bool) error {
 	var keys [][]byte
 	tx.Range(store.Orders, []byte(device), nil, func(key, value []byte) bool {
-		if order, queued, err := decodeOrder(value); err != nil || done(order, queued) {
+		if order, queued, err := decode(value); err != nil || done(order, queued) {
 			keys = append(keys, bytes.Clone(key))
 		}
 		return true
@@ -81,13 +83,14 @@ func dropOrders(tx store.Tx, device string, done func(o *controlv1.Order, queued
 	return nil
 }
 
-// keepProofs notes when each credential of the device was proved last by the
+// KeepProofs notes when each credential of the device was proved last by the
 // device's own clock, so that nobody has to compare two clocks to tell whether
 // an order to prove was carried out.
-func keepProofs(tx store.Tx, device, order string) error {
-	report, _, err := decodeStatus(tx.Get(store.Statuses, []byte(device)))
-	if err != nil {
-		return err
+func KeepProofs(tx store.Tx, device, order string) error {
+	report := &controlv1.SyncRequest{}
+	message, _, _ := store.Stamped(tx.Get(store.Statuses, []byte(device)))
+	if err := proto.Unmarshal(message, report); err != nil {
+		return fmt.Errorf("read last report: %w", err)
 	}
 	before := map[string]int64{}
 	for _, c := range report.GetCredentials() {
@@ -98,10 +101,10 @@ func keepProofs(tx store.Tx, device, order string) error {
 	return store.PutJSON(tx, store.Proofs, append([]byte(device), order...), before)
 }
 
-// endProved takes out orders to prove for which the report has newer proofs,
+// EndProved takes out orders to prove for which the report has newer proofs,
 // good or bad, of every credential that is in use or had one.
-func endProved(tx store.Tx, device string, report *controlv1.SyncRequest) error {
-	return dropOrders(tx, device, func(o *controlv1.Order, _ time.Time) bool {
+func EndProved(tx store.Tx, device string, report *controlv1.SyncRequest) error {
+	return Drop(tx, device, func(o *controlv1.Order, _ time.Time) bool {
 		if o.GetProve() == nil {
 			return false
 		}

@@ -1,4 +1,7 @@
-package server
+// Package refusal turns the errors of the reference server into what its
+// callers get: a gRPC status with the contract's reason and, where that helps,
+// when to come back.
+package refusal
 
 import (
 	"context"
@@ -48,9 +51,10 @@ func codeOf(reason controlv1.Reason) codes.Code {
 		return codes.Unauthenticated
 	case controlv1.Reason_REASON_DEVICE_REFUSED, controlv1.Reason_REASON_NOT_ASSIGNED:
 		return codes.PermissionDenied
-	case controlv1.Reason_REASON_DEVICE_PENDING, controlv1.Reason_REASON_LINT_FAILED:
+	case controlv1.Reason_REASON_DEVICE_PENDING, controlv1.Reason_REASON_LINT_FAILED, controlv1.Reason_REASON_CODE_EXPIRED:
 		return codes.FailedPrecondition
-	case controlv1.Reason_REASON_CSR_INVALID, controlv1.Reason_REASON_KEY_UNSUITABLE, controlv1.Reason_REASON_MALFORMED:
+	case controlv1.Reason_REASON_CSR_INVALID, controlv1.Reason_REASON_KEY_UNSUITABLE, controlv1.Reason_REASON_MALFORMED,
+		controlv1.Reason_REASON_CODE_WRONG:
 		return codes.InvalidArgument
 	case controlv1.Reason_REASON_CSR_CHANGED, controlv1.Reason_REASON_KEY_REUSED:
 		return codes.AlreadyExists
@@ -65,7 +69,8 @@ func codeOf(reason controlv1.Reason) codes.Code {
 	}
 }
 
-func refuse(reason controlv1.Reason, text string, args ...any) error {
+// New makes an error with a reason of the contract; text is one sentence for the caller.
+func New(reason controlv1.Reason, text string, args ...any) error {
 	r := &refusal{code: codeOf(reason), reason: reason, text: fmt.Sprintf(text, args...)}
 	if reason == controlv1.Reason_REASON_DEVICE_PENDING {
 		r.retry = pendingRetry
@@ -78,9 +83,9 @@ func reasonName(reason controlv1.Reason) string {
 	return strings.TrimPrefix(reason.String(), "REASON_")
 }
 
-// statusOf turns any error of a handler into what the caller gets. Internal
+// Status turns any error of a handler into what the caller gets. Internal
 // says that it is a fault of ours, which the log should have.
-func statusOf(err error) (out error, internal bool) {
+func Status(err error) (out error, internal bool) {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.status(), false
 	}

@@ -1,4 +1,4 @@
-package server
+package refusal
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"smime-agent/server-stub/store"
 )
 
-func TestStatusOf(t *testing.T) {
+func TestStatus(t *testing.T) {
 	for _, row := range []struct {
 		err      error
 		code     codes.Code
@@ -28,11 +28,11 @@ func TestStatusOf(t *testing.T) {
 		{fmt.Errorf("x: %w", ca.ErrOverloaded), codes.ResourceExhausted, "OVERLOADED", true, false},
 		{errors.New("disk full"), codes.Unavailable, "UNAVAILABLE", true, true},
 		{fmt.Errorf("x: %w", &lint.Error{}), codes.FailedPrecondition, "LINT_FAILED", false, true},
-		{refuse(controlv1.Reason_REASON_DEVICE_PENDING, "wait"), codes.FailedPrecondition, "DEVICE_PENDING", true, false},
+		{New(controlv1.Reason_REASON_DEVICE_PENDING, "wait"), codes.FailedPrecondition, "DEVICE_PENDING", true, false},
 		{context.Canceled, codes.Canceled, "", false, false},
 		{fmt.Errorf("x: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "", false, false},
 	} {
-		err, internal := statusOf(row.err)
+		err, internal := Status(row.err)
 		st := status.Convert(err)
 		reason, retry := "", false
 		for _, detail := range st.Details() {

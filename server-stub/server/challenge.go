@@ -1,0 +1,288 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/challenge"
+	"smime-agent/server-stub/mail"
+	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/store"
+)
+
+// confirmationKey binds a confirmation to the device and user that brought the
+// code, so that another device has to bring its own.
+func confirmationKey(device, user, mailbox string) []byte {
+	sum := sha256.Sum256([]byte(user + "\x00" + strings.ToLower(mailbox)))
+	return append([]byte(device), sum[:indexHash]...)
+}
+
+// unconfirmed gives the mailboxes whose confirmation is missing or too old.
+func (s *Server) unconfirmed(device, user string, mailboxes []string, now time.Time) (open []string, err error) {
+	err = s.store.View(func(tx store.Tx) error {
+		for _, mailbox := range mailboxes {
+			var c store.Confirmation
+			found, err := store.GetJSON(tx, store.Mailboxes, confirmationKey(device, user, mailbox), &c)
+			if err != nil {
+				return err
+			}
+			if !found || now.Sub(c.At) > challenge.Reuse {
+				open = append(open, mailbox)
+			}
+		}
+		return nil
+	})
+	return open, err
+}
+
+// Confirm takes a code. A wrong one is refused and counted; the right one works
+// once, for the request that it was mailed for.
+func (s *Server) Confirm(ctx context.Context, req *controlv1.ConfirmRequest) (*controlv1.ConfirmResponse, error) {
+	unknown := refuse(controlv1.Reason_REASON_REFERENCE_UNKNOWN, "This server has no such reference of this device.")
+	serial, err := ca.ParseSerial(req.GetReference())
+	if err != nil {
+		return nil, unknown
+	}
+	if req.GetCode() == "" || len(req.GetCode()) > challenge.MaxLength {
+		return nil, refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is empty or too long.")
+	}
+	var record *store.Request
+	var verdict error
+	hash, now := challenge.Hash(serial, req.GetCode()), s.now()
+	err = s.store.Update(ctx, func(tx store.Tx) error {
+		if record, err = requestOf(tx, serial); err != nil {
+			return err
+		}
+		if record == nil || record.Device != deviceOf(ctx) {
+			return unknown
+		}
+		var open store.Challenge
+		found, err := store.GetJSON(tx, store.Challenges, serial[:], &open)
+		if err != nil || !found {
+			verdict = challenge.ErrWrong
+			return err
+		}
+		if verdict = challenge.Judge(&open, hash, now); verdict == nil {
+			err = noteConfirmed(tx, serial, record, open, now)
+		}
+		if err != nil {
+			return err
+		}
+		return store.PutJSON(tx, store.Challenges, serial[:], open)
+	})
+	if err != nil || verdict != nil {
+		return nil, cmp.Or(err, refuseCode(verdict))
+	}
+	s.log.Info("mailbox code accepted", "device", record.Device, "reference", serial.String())
+	outcome, err := s.outcomeNow(ctx, serial, record)
+	return &controlv1.ConfirmResponse{Outcome: outcome}, err
+}
+
+// refuseCode says what is wrong with a code; nil if nothing is.
+func refuseCode(verdict error) error {
+	switch {
+	case verdict == nil:
+		return nil
+	case errors.Is(verdict, challenge.ErrExpired):
+		return refuse(controlv1.Reason_REASON_CODE_EXPIRED, "The code has expired; another one is mailed.")
+	default:
+		return refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is not the one that was mailed last for this request.")
+	}
+}
+
+func noteConfirmed(tx store.Tx, serial ca.Serial, r *store.Request, c store.Challenge, now time.Time) error {
+	for _, m := range c.Mailboxes {
+		if !m.Confirmed.Equal(now) {
+			continue
+		}
+		err := store.PutJSON(tx, store.Mailboxes, confirmationKey(r.Device, r.User, m.Mailbox),
+			store.Confirmation{At: now, Method: challenge.Method, Serial: serial.String()})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drive takes a challenged request as far as it goes: mails codes that are due,
+// or, once all mailboxes are confirmed, issues or hands on to an administrator.
+func (s *Server) drive(ctx context.Context, serial ca.Serial, r *store.Request) (*store.Request, *store.Challenge, error) {
+	open := &store.Challenge{}
+	err := s.store.View(func(tx store.Tx) error {
+		_, err := store.GetJSON(tx, store.Challenges, serial[:], open)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	now := s.now()
+	switch {
+	case !slices.ContainsFunc(open.Mailboxes, func(m store.MailboxCode) bool { return m.Confirmed.IsZero() }):
+		settled, err := s.confirmed(ctx, serial, r)
+		return settled, open, err
+	case slices.ContainsFunc(open.Mailboxes, func(m store.MailboxCode) bool { return challenge.Exhausted(m, now) }):
+		settled := *r
+		settled.State, settled.Refusal = store.RequestRefused, "The mailbox was not confirmed by the codes that were mailed to it."
+		err := s.endChallenge(ctx, serial, &settled)
+		return &settled, open, err
+	case slices.ContainsFunc(open.Mailboxes, func(m store.MailboxCode) bool { return challenge.Due(m, now) }):
+		open, err = s.mailCodes(ctx, serial, r)
+		return r, open, err
+	}
+	return r, open, nil
+}
+
+// confirmed issues, or waits for an administrator where policy wants both.
+func (s *Server) confirmed(ctx context.Context, serial ca.Serial, r *store.Request) (*store.Request, error) {
+	_, grant, err := s.waitingGrant(r)
+	if err != nil {
+		return nil, err
+	}
+	settled := *r
+	if grant.Rule.Approval == policy.Administrator {
+		settled.State = store.RequestPending
+		return &settled, s.store.Update(ctx, func(tx store.Tx) error {
+			if err := stillChallenged(tx, serial); err != nil {
+				return err
+			}
+			if err := tx.Put(store.Certificates, serial[:], settled.Encode()); err != nil {
+				return err
+			}
+			return tx.Put(store.Pending, serial[:], []byte{1})
+		})
+	}
+	if settled.Certificate, err = s.issueWaiting(ctx, serial, r); err != nil {
+		return nil, err
+	}
+	settled.State = store.RequestIssued
+	return &settled, s.endChallenge(ctx, serial, &settled)
+}
+
+// endChallenge files how it ended. Of two calls that end it at once, the second
+// is told to come back, and finds what the first one filed.
+func (s *Server) endChallenge(ctx context.Context, serial ca.Serial, settled *store.Request) error {
+	settled.CSR, settled.Mailboxes, settled.Account = nil, nil, ""
+	return s.store.Update(ctx, func(tx store.Tx) error {
+		if err := stillChallenged(tx, serial); err != nil {
+			return err
+		}
+		return conclude(tx, serial, settled)
+	})
+}
+
+func stillChallenged(tx store.Tx, serial ca.Serial) error {
+	now, err := requestOf(tx, serial)
+	if err != nil {
+		return err
+	}
+	if now == nil || now.State != store.RequestChallenge {
+		return refuse(controlv1.Reason_REASON_UNAVAILABLE, "The request was settled by another call just now; collect again.")
+	}
+	return nil
+}
+
+// mailCodes makes a new code for each mailbox that is due, files their hashes,
+// and mails them without holding up the call.
+func (s *Server) mailCodes(ctx context.Context, serial ca.Serial, r *store.Request) (*store.Challenge, error) {
+	var codes map[string]string
+	var open store.Challenge
+	now := s.now()
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		codes, open = map[string]string{}, store.Challenge{}
+		if _, err := store.GetJSON(tx, store.Challenges, serial[:], &open); err != nil {
+			return err
+		}
+		for i := range open.Mailboxes {
+			m := &open.Mailboxes[i]
+			if !challenge.Due(*m, now) {
+				continue
+			}
+			code := challenge.New()
+			codes[m.Mailbox] = code
+			m.Hash, m.Expires, m.Tried, m.Sent, m.Wrong = challenge.Hash(serial, code), now.Add(challenge.Life), now, time.Time{}, 0
+			m.Mails++
+		}
+		return store.PutJSON(tx, store.Challenges, serial[:], open)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(codes) > 0 {
+		s.background(func(ctx context.Context) { s.sendCodes(ctx, serial, r, codes, open) })
+	}
+	return &open, nil
+}
+
+// sendCodes mails each code to its mailbox alone, and notes what the mail server took.
+func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Request, codes map[string]string, c store.Challenge) {
+	ctx, cancel := context.WithTimeout(ctx, challenge.SendTime)
+	defer cancel()
+	force := s.current.Load()
+	if force == nil || s.mail.Mailer == nil {
+		s.log.Error("mailbox codes cannot be mailed: no mail server is set", "reference", serial.String())
+		return
+	}
+	host, locale := s.whereAndHow(r)
+	var messages []mail.Message
+	for _, m := range c.Mailboxes {
+		if codes[m.Mailbox] == "" {
+			continue
+		}
+		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails, rand.Text()[:8])
+		message, err := mail.Code(s.sender(force.policy), m.Mailbox, codes[m.Mailbox], host, locale, id, m.Expires, s.now())
+		if err != nil {
+			s.log.Error("mailbox code cannot be written", "error", err)
+			return
+		}
+		messages = append(messages, message)
+	}
+	var sent []string
+	for i, err := range s.mail.Mailer.Send(ctx, messages) {
+		if err != nil {
+			s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
+			continue
+		}
+		sent = append(sent, messages[i].To)
+	}
+	if err := s.noteSent(ctx, serial, sent); err != nil {
+		s.log.Error("mailed code cannot be noted", "reference", serial.String(), "error", err)
+	}
+}
+
+func (s *Server) whereAndHow(r *store.Request) (host, locale string) {
+	_ = s.store.View(func(tx store.Tx) error { // without them the mail says less
+		v := view(tx, r.Device, map[string]*deviceView{})
+		host = shown(v.device.Hostname)
+		for _, user := range v.report.GetUsers() {
+			if user.GetUser() == r.User {
+				locale = user.GetLocale()
+			}
+		}
+		return nil
+	})
+	return host, locale
+}
+
+func (s *Server) noteSent(ctx context.Context, serial ca.Serial, sent []string) error {
+	return s.store.Update(ctx, func(tx store.Tx) error {
+		var c store.Challenge
+		if _, err := store.GetJSON(tx, store.Challenges, serial[:], &c); err != nil {
+			return err
+		}
+		for i := range c.Mailboxes {
+			if slices.Contains(sent, c.Mailboxes[i].Mailbox) {
+				c.Mailboxes[i].Sent = s.now()
+			}
+		}
+		return store.PutJSON(tx, store.Challenges, serial[:], c)
+	})
+}
