@@ -68,7 +68,7 @@ func (c *calls) of(method string) int {
 // ask the C library. So it is the server's that is moved.)
 func TestServerClock(t *testing.T) {
 	t.Parallel()
-	for name, skew := range map[string]time.Duration{"day ahead": 24 * time.Hour, "hour behind": -time.Hour, "ten years ahead": 10 * 365 * 24 * time.Hour} {
+	for name, skew := range map[string]time.Duration{"day ahead": 24 * time.Hour, "hour behind": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			if skew != 24*time.Hour {
 				onlyFull(t, "the quick form has one wrong clock")
