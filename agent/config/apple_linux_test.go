@@ -111,7 +111,7 @@ func describe(s config.Setting) dict {
 		return append(d, entry{"pfm_type", "integer"}, entry{"pfm_default", whole(s.Default)})
 	case config.List:
 		return append(d, entry{"pfm_type", "array"}, entry{"pfm_subkeys", array{dict{{"pfm_type", "string"}}}})
-	case config.Text, config.Duration, config.Path, config.Hidden: // strings
+	default: // the others are written as text
 	}
 	d = append(d, entry{"pfm_type", "string"})
 	if len(s.Options) > 0 {

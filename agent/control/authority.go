@@ -94,6 +94,26 @@ func (c *Client) Collect(ctx context.Context, reference string) (enroll.Collecti
 	return collection, c.refusal(err)
 }
 
+// Confirm hands in the code that was mailed for a submission. A wrong or old one
+// is an *[enroll.Error] with [enroll.CodeChallengePending]. What comes of the
+// right one, the next [Client.Collect] gives.
+func (c *Client) Confirm(ctx context.Context, reference, code string) error {
+	id, err := c.known(ctx)
+	if err != nil {
+		return err
+	}
+	var resp *controlv1.ConfirmResponse
+	err = c.exchange(ctx, id, c.cfg.Timeout, func(ctx context.Context, stub controlv1.ControlServiceClient) (*timestamppb.Timestamp, error) {
+		var err error
+		resp, err = stub.Confirm(ctx, &controlv1.ConfirmRequest{Reference: reference, Code: code})
+		return resp.GetOutcome().GetServerTime(), err
+	})
+	if err == nil {
+		c.keepEarly(reference, resp.GetOutcome())
+	}
+	return err
+}
+
 func (c *Client) refusal(err error) error {
 	if err == nil {
 		return nil

@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 }
 
 // patience bounds every wait: generous, for a machine with other work.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 var build = struct {
 	sync.Once

@@ -26,8 +26,11 @@ const (
 	worstExposure = "20"
 )
 
-// inMachine is where the machine sees the package.
-const inMachine = "/opt/rollout/smime-agent_0.deb"
+// Where the machine sees the packages.
+const (
+	inMachine    = "/opt/rollout/smime-agent_0.deb"
+	rpmInMachine = "/opt/rollout/smime-agent.rpm"
+)
 
 // distVariable names the folder of the built packages; `make e2e-packages` sets it.
 const distVariable = "SMIME_AGENT_DIST"
@@ -59,13 +62,13 @@ type rollout struct {
 // TestPackage takes one machine through the package's life: rolled out silently,
 // proved, killed, upgraded, removed, installed again, purged.
 func TestPackage(t *testing.T) {
-	deb := built(t, ".deb")
+	deb, rpm := built(t, ".deb"), built(t, ".rpm")
 	platformtest.Need(t, "root", os.Geteuid() == 0)
 	platformtest.NeedPrograms(t, "mmdebstrap", "systemd-nspawn", "nsenter", "apt-get", "certutil")
 	r := &rollout{machine: newMachine(t)}
 	r.found(t)
 	r.prepare(t)
-	r.boot(t, map[string]string{deb: inMachine})
+	r.boot(t, map[string]string{deb: inMachine, rpm: rpmInMachine})
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T)
@@ -77,10 +80,11 @@ func TestPackage(t *testing.T) {
 		{"kill -9", r.killed},
 		{"a desktop comes up", r.desktop},
 		{"a user reaches only his own", r.unprivileged},
-		{"upgrade", r.upgraded},
+		{"upgrade and rollback", r.upgraded},
 		{"switched off stays off", r.switchedOff},
 		{"remove and install again", r.removed},
 		{"purge", r.purged},
+		{"the rpm", r.asRPM},
 	} {
 		begin := time.Now()
 		if !t.Run(step.name, step.do) {
@@ -124,6 +128,10 @@ func (r *rollout) prepare(t *testing.T) {
 	}
 	must(t, os.MkdirAll(r.path("/opt/rollout"), 0o755))
 	must(t, os.MkdirAll(r.path("/etc/smime-agent"), 0o755))
+	// These are of a distribution's own packages; rpm does not remove what it was not told of.
+	for _, dir := range []string{"/etc/xdg/autostart", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh/site-functions"} {
+		must(t, os.MkdirAll(r.path(dir), 0o755))
+	}
 	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
 	for path, text := range map[string]string{
 		"/opt/rollout/rollout.sh":      strings.Replace(script, example, server, 1),
@@ -296,13 +304,39 @@ func (r *rollout) unprivileged(t *testing.T) {
 	}
 }
 
+// upgraded goes up to a package of the same programs under a higher version, and
+// down again.
 func (r *rollout) upgraded(t *testing.T) {
-	service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
-	r.apt(t, "install", "--reinstall", inMachine)
-	if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
-		t.Error("an old program still runs")
+	newer := r.repacked(t, "999.0.0")
+	for _, step := range []struct{ version, path string }{{"999.0.0", newer}, {r.version(t), inMachine}} {
+		service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
+		r.apt(t, "install", "--allow-downgrades", step.path)
+		if got := r.version(t); got != step.version {
+			t.Errorf("installed: %s, want %s", got, step.version)
+		}
+		if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
+			t.Error("an old program still runs")
+		}
+		r.same(t, "after a change to version "+step.version)
 	}
-	r.same(t, "after an upgrade")
+}
+
+func (r *rollout) version(t *testing.T) string {
+	t.Helper()
+	return r.run(t, "dpkg-query", "--show", "--showformat=${Version}", "smime-agent")
+}
+
+// repacked is the package once more, with another version.
+func (r *rollout) repacked(t *testing.T, version string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "package")
+	output(t, "dpkg-deb", "--raw-extract", built(t, ".deb"), dir)
+	control := filepath.Join(dir, "DEBIAN", "control")
+	text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(control), "Version: "+version)
+	must(t, os.WriteFile(control, []byte(text), 0o644))
+	const path = "/opt/rollout/newer.deb"
+	output(t, "dpkg-deb", "--build", "-Znone", dir, r.path(path))
+	return path
 }
 
 func (r *rollout) switchedOff(t *testing.T) {
@@ -332,10 +366,41 @@ func (r *rollout) nothingRuns(t *testing.T) {
 
 // leftOver is what docs/deploy.md says remains after purging: what others put
 // into the policy folder, and what is the users' own.
-var leftOver = regexp.MustCompile(`^/home/alice/(\.pki|\.local(/state(/smime-agent)?)?)$|^/home/alice/\.(pki|local/state/smime-agent)/`)
+var leftOver = regexp.MustCompile(`^/home/alice/(\.pki|\.local(/state(/smime-agent)?)?)$|^/home/alice/\.(pki|local/state/smime-agent)/|` +
+	`^/etc/smime-agent/(policy\.d(/50-company\.yaml)?|server-ca\.pem)$`)
 
 func (r *rollout) purged(t *testing.T) {
 	r.apt(t, "purge", "smime-agent")
+	r.allGone(t)
+}
+
+// asRPM goes the same way by rpm itself, on Debian and so without what the
+// package depends on: it is the scripts that are tried, with rpm's arguments.
+func (r *rollout) asRPM(t *testing.T) {
+	// rpm's own database is no file of ours.
+	rpm := func(args ...string) {
+		r.run(t, append([]string{"rpm", "--dbpath", "/var/cache/rpm", "--nodeps"}, args...)...)
+	}
+	must(t, os.Mkdir(r.path("/var/lib/smime-agent"), 0o700))
+	must(t, os.WriteFile(r.path("/var/lib/smime-agent/join-token"), []byte(r.token+"\n"), 0o600))
+	must(t, os.WriteFile(r.path("/etc/smime-agent/config.yaml"), []byte("proxy: none\nsync_floor: 1s\n"), 0o644))
+	rpm("--install", rpmInMachine)
+	r.report = r.await(t, 60*time.Second, "a proved certificate after rpm --install", func(s status.Report) bool {
+		return s.Device.Joined && len(s.Users) == 1 && usable(s)
+	})
+	before := r.property(t, agentUnit, "MainPID")
+	rpm("--upgrade", "--force", rpmInMachine)
+	if r.property(t, agentUnit, "MainPID") == before || r.property(t, agentUnit, "UnitFileState") != "enabled" {
+		t.Error("after an upgrade the old program still runs, or the service is not enabled")
+	}
+	r.same(t, "after rpm --upgrade")
+	rpm("--erase", "smime-agent")
+	r.allGone(t)
+}
+
+// allGone compares the disk with what was on it before.
+func (r *rollout) allGone(t *testing.T) {
+	t.Helper()
 	r.nothingRuns(t)
 	r.keyIsThere(t)
 	var wrong []string
@@ -368,7 +433,7 @@ func (r *rollout) files(t *testing.T) map[string]bool {
 	all := map[string]bool{}
 	out := output(t, "find", r.root, "-xdev", "(", "-path", r.path("/var/cache"), "-o", "-path", r.path("/var/lib/dpkg"), "-o",
 		"-path", r.path("/var/lib/apt"), "-o", "-path", r.path("/var/lib/systemd"), "-o", "-path", r.path("/var/log/journal"), "-o",
-		"-path", r.path("/var/log/apt"), "-o", "-path", r.path("/var/log/dpkg.log"), "-o", "-path", r.path("/tmp"), "-o", "-path", r.path("/var/tmp"), "-o", "-path", r.path("/run"), ")", "-prune", "-o", "-print")
+		"-path", r.path("/var/log/apt"), "-o", "-path", r.path("/var/log/dpkg.log"), "-o", "-path", r.path("/tmp"), "-o", "-path", r.path("/var/tmp"), "-o", "-path", r.path("/opt/rollout"), "-o", "-path", r.path("/run"), ")", "-prune", "-o", "-print")
 	for line := range strings.Lines(out) {
 		all[strings.TrimPrefix(strings.TrimSpace(line), r.root)] = true
 	}

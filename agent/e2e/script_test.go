@@ -18,6 +18,7 @@ import (
 // whatever is wrong in a flag, a file or a token gets a clear sentence and a
 // cure, an exit code other than 0, and nothing is lost.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	bin := programs(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true,
@@ -68,7 +69,7 @@ func scriptUntil(ts *testscript.TestScript, _ bool, args []string) {
 
 // lookIn finds a program in a path other than this process's.
 func lookIn(path, program string) string {
-	for _, dir := range strings.Split(path, string(os.PathListSeparator)) {
+	for dir := range strings.SplitSeq(path, string(os.PathListSeparator)) {
 		if info, err := os.Stat(dir + "/" + program); err == nil && !info.IsDir() {
 			return dir + "/" + program
 		}

@@ -90,7 +90,7 @@ func (p *prefix) screen() string {
 		_ = cmd.Wait()
 	})
 	socket := fmt.Sprintf("/tmp/.X11-unix/X%d", number)
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(winePatience); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
 			return name
 		}

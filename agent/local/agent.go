@@ -14,6 +14,7 @@ import (
 type Agent interface {
 	Reporter
 	Mover
+	Confirmer
 	Doctor
 	Attacher
 }
@@ -38,6 +39,13 @@ type Mover interface {
 	Prove(ctx context.Context, by platform.Peer, ids []enroll.ID) error
 	// Sync asks central management now, and returns when it has answered.
 	Sync(ctx context.Context) error
+}
+
+// Confirmer takes codes that were mailed to people.
+type Confirmer interface {
+	// Confirm hands in a code for these, which wait for one. A code that fits none
+	// is an *[enroll.Error] with a hint.
+	Confirm(ctx context.Context, by platform.Peer, ids []enroll.ID, code string) error
 }
 
 // Doctor looks at the service itself.

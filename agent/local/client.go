@@ -186,6 +186,12 @@ func (c *Client) Renew(ctx context.Context, target string) ([]enroll.ID, error) 
 	return ids(r.GetEnrollments()), fromStatus(err)
 }
 
+// Confirm hands in a code that was mailed to a mailbox; the target is as in [Client.Decide].
+func (c *Client) Confirm(ctx context.Context, target, code string) ([]enroll.ID, error) {
+	r, err := c.api.Confirm(ctx, &localv1.ConfirmRequest{Target: target, Code: code})
+	return ids(r.GetEnrollments()), fromStatus(err)
+}
+
 // Prove proves keys now; the target is as in [Client.Decide].
 func (c *Client) Prove(ctx context.Context, target string) ([]enroll.ID, error) {
 	r, err := c.api.Prove(ctx, &localv1.ProveRequest{Target: target})

@@ -113,6 +113,10 @@ func (a *scripted) Renew(_ context.Context, by platform.Peer, ids []enroll.ID) e
 	return a.did("renew", by, ids)
 }
 
+func (a *scripted) Confirm(_ context.Context, by platform.Peer, ids []enroll.ID, code string) error {
+	return a.did("confirm "+code, by, ids)
+}
+
 func (a *scripted) Prove(_ context.Context, by platform.Peer, ids []enroll.ID) error {
 	return a.did("prove", by, ids)
 }

@@ -160,6 +160,20 @@ func (s *service) Renew(ctx context.Context, r *localv1.RenewRequest) (*localv1.
 	return &localv1.RenewResponse{Enrollments: ids}, err
 }
 
+// codeLimit is the longest code that is handed on, in bytes.
+const codeLimit = 64
+
+// Confirm hands in a code that was mailed to a mailbox.
+func (s *service) Confirm(ctx context.Context, r *localv1.ConfirmRequest) (*localv1.ConfirmResponse, error) {
+	if r.GetCode() == "" || len(r.GetCode()) > codeLimit {
+		return nil, &Error{Reason: ReasonInvalid}
+	}
+	ids, err := s.move(ctx, r.GetTarget(), challenged, func(ctx context.Context, by platform.Peer, ids []enroll.ID) error {
+		return s.agent.Confirm(ctx, by, ids, r.GetCode())
+	})
+	return &localv1.ConfirmResponse{Enrollments: ids}, err
+}
+
 // Prove proves what the target means.
 func (s *service) Prove(ctx context.Context, r *localv1.ProveRequest) (*localv1.ProveResponse, error) {
 	ids, err := s.move(ctx, r.GetTarget(), provable, s.agent.Prove)

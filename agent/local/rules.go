@@ -27,6 +27,7 @@ var rules = map[string]scope{
 	localv1.AgentService_Watch_FullMethodName:    own,
 	localv1.AgentService_Decide_FullMethodName:   own,
 	localv1.AgentService_Renew_FullMethodName:    own,
+	localv1.AgentService_Confirm_FullMethodName:  own,
 	localv1.AgentService_Prove_FullMethodName:    own,
 	localv1.AgentService_Sync_FullMethodName:     machine,
 	localv1.AgentService_Diagnose_FullMethodName: machine,
@@ -78,6 +79,11 @@ func resolve(p platform.Peer, r status.Report, target string, fits func(status.C
 
 // decidable waits for the person.
 func decidable(c status.Credential) bool { return c.State == enroll.Wanted }
+
+// challenged: a code was mailed and is waited for.
+func challenged(c status.Credential) bool {
+	return c.State == enroll.Submitted && c.Problem != nil && c.Problem.Code == enroll.CodeChallengePending
+}
 
 // renewable is in use, or ended without a certificate; nothing carries it on yet.
 func renewable(c status.Credential) bool {

@@ -68,6 +68,8 @@ var moves = []struct {
 	{"1000", "renew", own1, nil, ReasonWrongState},
 	{"0", "renew", other2, []string{other2}, ""},
 	{"0", "renew", All, []string{own2, other2}, ""},
+	{"1000", "confirm", own2, nil, ReasonWrongState}, // nothing of it waits for a code
+	{"1000", "confirm", other2, nil, ReasonNotFound},
 	{"1000", "prove", own2, []string{own2}, ""},
 	{"1000", "prove", "", []string{own2, "smime-a3"}, ""},
 	{"1000", "prove", other2, nil, ReasonNotFound},
@@ -82,6 +84,9 @@ func TestWhoMayMoveWhat(t *testing.T) {
 			client := h.client(c.caller)
 			call := map[string]func(context.Context, string) ([]enroll.ID, error){
 				"renew": client.Renew, "prove": client.Prove,
+				"confirm": func(ctx context.Context, target string) ([]enroll.ID, error) {
+					return client.Confirm(ctx, target, "AAAA-BBBB")
+				},
 				"decide": func(ctx context.Context, target string) ([]enroll.ID, error) {
 					return client.Decide(ctx, target, enroll.Approve)
 				},

@@ -54,7 +54,9 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 			return status.Error(codes.InvalidArgument, "The files are too large.")
 		}
 	}
-	result, err := a.ApplyPolicy(stream.Context(), &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun})
+	whole := &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun}
+	result, err := a.ApplyPolicy(stream.Context(), whole)
+	a.note(stream.Context(), "ApplyPolicy", whole, result, err)
 	if err != nil {
 		return err
 	}

@@ -246,6 +246,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		messages = append(messages, message)
 	}
 	var sent []string
+	defer func() { s.observe.Mails(len(sent), len(messages)-len(sent)) }()
 	for i, err := range s.mail.Mailer.Send(ctx, messages) {
 		if err != nil {
 			s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)

@@ -210,6 +210,7 @@ func (s *Server) tellOwners(ctx context.Context, p *policy.Policy, batch []*due)
 		return 0, nil
 	}
 	var noted []*due
+	defer func() { s.observe.Mails(told, len(messages)-told) }()
 	for i, failed := range s.mail.Mailer.Send(ctx, messages) {
 		d := open[i]
 		switch {

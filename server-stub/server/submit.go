@@ -16,6 +16,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/challenge"
+	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -198,7 +199,7 @@ func (f *filing) checkKey(profile ca.Profile, choice policy.ProfileChoice) error
 	if err != nil {
 		return refuse(controlv1.Reason_REASON_KEY_UNSUITABLE, "The %v.", err)
 	}
-	if accepted := acceptedKeys(profile, choice); !slices.Contains(accepted, kind) {
+	if accepted := compile.AcceptedKeys(profile, choice); !slices.Contains(accepted, kind) {
 		return refuse(controlv1.Reason_REASON_KEY_UNSUITABLE, "Profile %s takes %s, and no %s.",
 			profile.Name, strings.Join(accepted, ", "), kind)
 	}
@@ -373,3 +374,20 @@ func (s *Server) chainOf(r *store.Request) [][]byte {
 }
 
 func parseLeaf(der []byte) (*x509.Certificate, error) { return x509.ParseCertificate(der) }
+
+// suggestedRenewal is nil where policy leaves it to the agent.
+func (s *Server) suggestedRenewal(r *store.Request) *timestamppb.Timestamp {
+	force := s.current.Load()
+	if force == nil {
+		return nil
+	}
+	rule, ok := force.policy.RuleFor(r.Department)
+	if !ok || rule.RenewSpread <= 0 {
+		return nil
+	}
+	cert, err := parseLeaf(r.Certificate)
+	if err != nil {
+		return nil
+	}
+	return timestamppb.New(rule.SuggestedRenewal(cert))
+}

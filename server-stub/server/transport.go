@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/refusal"
 )
@@ -93,13 +94,23 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 
 // unary is the one place where callers are checked and errors end.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	method := path.Base(info.FullMethod)
+	method, begin := path.Base(info.FullMethod), s.now()
+	resp, err := s.answer(ctx, req, info.FullMethod, method, handle)
+	s.observe.Call(method, status.Code(err).String(), s.now().Sub(begin))
+	if err != nil {
+		resp = nil
+	}
+	s.note(ctx, method, req, resp, err)
+	return resp, err
+}
+
+func (s *Server) answer(ctx context.Context, req any, fullMethod, method string, handle grpc.UnaryHandler) (any, error) {
 	if s.fault != nil {
 		if err := s.fault(method); err != nil {
 			return nil, faultStatus(err)
 		}
 	}
-	ctx, err := s.authorize(ctx, info.FullMethod, method)
+	ctx, err := s.authorize(ctx, fullMethod, method)
 	if err != nil {
 		return nil, s.finish(method, err)
 	}
@@ -115,15 +126,46 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return resp, nil
 }
 
+// note writes the audit line of a call that changes something, or was to.
+func (s *Server) note(ctx context.Context, method string, req, resp any, err error) {
+	fields, ok := audit.Fields(req, resp)
+	if !ok {
+		return
+	}
+	if got, submitted := resp.(*controlv1.SubmitResponse); submitted {
+		s.observe.Submission(audit.Outcome(got.GetOutcome()))
+	}
+	who, from := callerOf(ctx)
+	line := []any{"code", status.Code(err).String(), "role", string(who.identity.Role), "by", who.identity.Name, "from", from}
+	if err != nil {
+		line = append(line, "refusal", status.Convert(err).Message())
+	}
+	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
+}
+
+func callerOf(ctx context.Context) (who caller, from string) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return who, ""
+	}
+	who, _ = p.AuthInfo.(caller)
+	return who, p.Addr.String()
+}
+
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	method := path.Base(info.FullMethod)
-	if _, err := s.authorize(stream.Context(), info.FullMethod, method); err != nil {
-		return s.finish(method, err)
+	method, begin := path.Base(info.FullMethod), s.now()
+	_, err := s.authorize(stream.Context(), info.FullMethod, method)
+	if err == nil {
+		err = handle(srv, stream)
 	}
-	if err := handle(srv, stream); err != nil {
-		return s.finish(method, err)
+	if err != nil {
+		err = s.finish(method, err)
 	}
-	return nil
+	s.observe.Call(method, status.Code(err).String(), s.now().Sub(begin))
+	if method == "Backup" {
+		s.note(stream.Context(), method, &controlv1.BackupRequest{}, nil, err)
+	}
+	return err
 }
 
 func (s *Server) finish(method string, err error) error {
@@ -156,10 +198,7 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 	if fullMethod == controlv1.ControlService_Join_FullMethodName {
 		return ctx, nil
 	}
-	who := caller{}
-	if p, ok := peer.FromContext(ctx); ok {
-		who, _ = p.AuthInfo.(caller)
-	}
+	who, _ := callerOf(ctx)
 	role := ca.DeviceRole
 	if strings.HasPrefix(fullMethod, adminService) {
 		role = ca.AdminRole

@@ -28,6 +28,8 @@ type Config struct {
 	Listen          string   `yaml:"listen"`
 	Web             string   `yaml:"web"`
 	AdminWeb        string   `yaml:"admin_web"`
+	Metrics         string   `yaml:"metrics"`
+	AuditLog        string   `yaml:"audit_log"`
 	Hosts           []string `yaml:"hosts"`
 	PublicURL       string   `yaml:"public_url"`
 	Reserved        bool     `yaml:"reserved_policy_oid"`

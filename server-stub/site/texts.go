@@ -13,6 +13,11 @@ web: {{printf "%q" .Web}}
 # alone, such as 127.0.0.1:8081, it is plain HTTP for whoever is on the machine; on any other it is
 # HTTPS and asks for an administrator's certificate.
 admin_web: {{printf "%q" .AdminWeb}}
+# Figures for Prometheus (/metrics) and health (/health) over plain HTTP; empty means none. They name
+# no person and no machine, but listen where only your monitoring reaches them.
+metrics: ""
+# Who changed what, one JSON object a line; empty means none. Rotate it by renaming it.
+audit_log: audit.log
 # Names and addresses of this server, for its TLS certificate. The first is the main one.
 hosts:
 {{- range .Hosts}}

@@ -163,7 +163,7 @@ func TestDeviceApprovalAndRemoval(t *testing.T) {
 }
 
 func TestSubmitRefusals(t *testing.T) {
-	s := start(t, stub.Options{})
+	s := start(t, stub.Options{PolicyYAML: policyOf("auto", "new-key")})
 	text := token(t, s, &controlv1.CreateTokenRequest{MaxUses: 2})
 	d, other := join(t, s, text), join(t, s, text)
 	d.syncAs(t, alice(), &controlv1.UserPresence{User: "uid:1001", Account: "mallory"})

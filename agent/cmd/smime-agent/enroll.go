@@ -12,18 +12,41 @@ import (
 )
 
 func (a *app) enrollCommand() *cobra.Command {
-	return &cobra.Command{
+	var code string
+	cmd := &cobra.Command{
 		Use: "enroll [MAILBOX|ID]", Short: "Start getting a certificate", Args: cobra.MaximumNArgs(1),
 		Long: "Start getting a certificate that policy gives you: agrees to one that waits for you,\n" +
-			"and asks again for one that was refused or declined.",
+			"and asks again for one that was refused or declined.\n\n" +
+			"With --code it hands in the code that was mailed to your mailbox.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := ""
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return a.call(cmd.Context(), func(c *local.Client) error { return a.enroll(cmd.Context(), c, target) })
+			return a.call(cmd.Context(), func(c *local.Client) error {
+				if code != "" {
+					return a.confirm(cmd.Context(), c, target, code)
+				}
+				return a.enroll(cmd.Context(), c, target)
+			})
 		},
 	}
+	cmd.Flags().StringVar(&code, "code", "", "the code that was mailed to the mailbox")
+	return cmd
+}
+
+// confirm hands in a code for what waits for one.
+func (a *app) confirm(ctx context.Context, c *local.Client, target, code string) error {
+	moved, err := c.Confirm(ctx, target, code)
+	if err != nil {
+		return about{target, err}
+	}
+	for _, id := range moved {
+		if err := a.say("%s", a.text.Say("cli.confirmed", map[string]any{"Target": oneLine(string(id))})); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enroll does to each credential what brings it on.

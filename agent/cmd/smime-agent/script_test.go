@@ -153,6 +153,10 @@ func (c *company) Renew(_ context.Context, by platform.Peer, ids []enroll.ID) er
 	return c.did(by.User+" renew", ids)
 }
 
+func (c *company) Confirm(_ context.Context, _ platform.Peer, ids []enroll.ID, code string) error {
+	return c.did("confirm "+code, ids)
+}
+
 func (c *company) Prove(_ context.Context, by platform.Peer, ids []enroll.ID) error {
 	return c.did(by.User+" prove", ids)
 }

@@ -373,6 +373,104 @@ func (x *RenewResponse) GetEnrollments() []string {
 	return nil
 }
 
+type ConfirmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Enrollment ID, or mailbox, or empty for all of this user.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// The code that was mailed; at most 64 bytes.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_local_v1_local_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConfirmRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ConfirmRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+type ConfirmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Enrollments   []string               `protobuf:"bytes,1,rep,name=enrollments,proto3" json:"enrollments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_local_v1_local_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ConfirmResponse) GetEnrollments() []string {
+	if x != nil {
+		return x.Enrollments
+	}
+	return nil
+}
+
 type ProveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -382,7 +480,7 @@ type ProveRequest struct {
 
 func (x *ProveRequest) Reset() {
 	*x = ProveRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[8]
+	mi := &file_local_v1_local_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +492,7 @@ func (x *ProveRequest) String() string {
 func (*ProveRequest) ProtoMessage() {}
 
 func (x *ProveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[8]
+	mi := &file_local_v1_local_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +505,7 @@ func (x *ProveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
 func (*ProveRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{8}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProveRequest) GetTarget() string {
@@ -426,7 +524,7 @@ type ProveResponse struct {
 
 func (x *ProveResponse) Reset() {
 	*x = ProveResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[9]
+	mi := &file_local_v1_local_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +536,7 @@ func (x *ProveResponse) String() string {
 func (*ProveResponse) ProtoMessage() {}
 
 func (x *ProveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[9]
+	mi := &file_local_v1_local_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +549,7 @@ func (x *ProveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResponse.ProtoReflect.Descriptor instead.
 func (*ProveResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{9}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProveResponse) GetEnrollments() []string {
@@ -469,7 +567,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[10]
+	mi := &file_local_v1_local_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +579,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[10]
+	mi := &file_local_v1_local_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +592,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{10}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{12}
 }
 
 type SyncResponse struct {
@@ -505,7 +603,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[11]
+	mi := &file_local_v1_local_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +615,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[11]
+	mi := &file_local_v1_local_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +628,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{11}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{13}
 }
 
 type DiagnoseRequest struct {
@@ -541,7 +639,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[12]
+	mi := &file_local_v1_local_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +651,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[12]
+	mi := &file_local_v1_local_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +664,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{12}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{14}
 }
 
 type DiagnoseResponse struct {
@@ -579,7 +677,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[13]
+	mi := &file_local_v1_local_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +689,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[13]
+	mi := &file_local_v1_local_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +702,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{13}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DiagnoseResponse) GetReport() []byte {
@@ -622,7 +720,7 @@ type SettingsRequest struct {
 
 func (x *SettingsRequest) Reset() {
 	*x = SettingsRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[14]
+	mi := &file_local_v1_local_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +732,7 @@ func (x *SettingsRequest) String() string {
 func (*SettingsRequest) ProtoMessage() {}
 
 func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[14]
+	mi := &file_local_v1_local_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +745,7 @@ func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsRequest.ProtoReflect.Descriptor instead.
 func (*SettingsRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{14}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{16}
 }
 
 type SettingsResponse struct {
@@ -659,7 +757,7 @@ type SettingsResponse struct {
 
 func (x *SettingsResponse) Reset() {
 	*x = SettingsResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[15]
+	mi := &file_local_v1_local_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +769,7 @@ func (x *SettingsResponse) String() string {
 func (*SettingsResponse) ProtoMessage() {}
 
 func (x *SettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[15]
+	mi := &file_local_v1_local_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +782,7 @@ func (x *SettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsResponse.ProtoReflect.Descriptor instead.
 func (*SettingsResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{15}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettingsResponse) GetReport() []byte {
@@ -709,7 +807,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[16]
+	mi := &file_local_v1_local_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +819,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[16]
+	mi := &file_local_v1_local_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +832,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{16}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -808,7 +906,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_local_v1_local_proto_msgTypes[17]
+	mi := &file_local_v1_local_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +918,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[17]
+	mi := &file_local_v1_local_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +931,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{17}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Hello) GetVersion() string {
@@ -865,7 +963,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +975,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +988,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
 }
 
 // AttachResponse is what the service sends: a task, or the end of one.
@@ -907,7 +1005,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1017,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1030,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -996,7 +1094,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1106,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1119,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Task) GetId() uint64 {
@@ -1156,7 +1254,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1266,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1279,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Cancel) GetTaskId() uint64 {
@@ -1210,7 +1308,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1320,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1333,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskResult) GetTaskId() uint64 {
@@ -1355,7 +1453,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1465,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1478,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failure) GetKind() string {
@@ -1420,7 +1518,7 @@ type InventoryTask struct {
 
 func (x *InventoryTask) Reset() {
 	*x = InventoryTask{}
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1530,7 @@ func (x *InventoryTask) String() string {
 func (*InventoryTask) ProtoMessage() {}
 
 func (x *InventoryTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1543,7 @@ func (x *InventoryTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryTask.ProtoReflect.Descriptor instead.
 func (*InventoryTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InventoryTask) GetModules() []*PkcsModule {
@@ -1465,7 +1563,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1575,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1588,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1519,7 +1617,7 @@ type InventoryResult struct {
 
 func (x *InventoryResult) Reset() {
 	*x = InventoryResult{}
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1629,7 @@ func (x *InventoryResult) String() string {
 func (*InventoryResult) ProtoMessage() {}
 
 func (x *InventoryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1642,7 @@ func (x *InventoryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResult.ProtoReflect.Descriptor instead.
 func (*InventoryResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InventoryResult) GetStores() []*StoreFound {
@@ -1582,7 +1680,7 @@ type StoreFound struct {
 
 func (x *StoreFound) Reset() {
 	*x = StoreFound{}
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1692,7 @@ func (x *StoreFound) String() string {
 func (*StoreFound) ProtoMessage() {}
 
 func (x *StoreFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1705,7 @@ func (x *StoreFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreFound.ProtoReflect.Descriptor instead.
 func (*StoreFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StoreFound) GetName() string {
@@ -1660,7 +1758,7 @@ type KeyFound struct {
 
 func (x *KeyFound) Reset() {
 	*x = KeyFound{}
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1770,7 @@ func (x *KeyFound) String() string {
 func (*KeyFound) ProtoMessage() {}
 
 func (x *KeyFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1783,7 @@ func (x *KeyFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFound.ProtoReflect.Descriptor instead.
 func (*KeyFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KeyFound) GetEnrollmentId() string {
@@ -1742,7 +1840,7 @@ type RequestTask struct {
 
 func (x *RequestTask) Reset() {
 	*x = RequestTask{}
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1852,7 @@ func (x *RequestTask) String() string {
 func (*RequestTask) ProtoMessage() {}
 
 func (x *RequestTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1865,7 @@ func (x *RequestTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestTask.ProtoReflect.Descriptor instead.
 func (*RequestTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestTask) GetEnrollmentId() string {
@@ -1844,7 +1942,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1954,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1967,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RequestResult) GetCsr() []byte {
@@ -1907,7 +2005,7 @@ type InstallTask struct {
 
 func (x *InstallTask) Reset() {
 	*x = InstallTask{}
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2017,7 @@ func (x *InstallTask) String() string {
 func (*InstallTask) ProtoMessage() {}
 
 func (x *InstallTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2030,7 @@ func (x *InstallTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallTask.ProtoReflect.Descriptor instead.
 func (*InstallTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InstallTask) GetEnrollmentId() string {
@@ -1978,7 +2076,7 @@ type InstallResult struct {
 
 func (x *InstallResult) Reset() {
 	*x = InstallResult{}
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2088,7 @@ func (x *InstallResult) String() string {
 func (*InstallResult) ProtoMessage() {}
 
 func (x *InstallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2101,7 @@ func (x *InstallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResult.ProtoReflect.Descriptor instead.
 func (*InstallResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
 }
 
 type ProveTask struct {
@@ -2027,7 +2125,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2137,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2150,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2140,7 +2238,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2250,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2263,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -2228,7 +2326,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2338,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2351,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -2295,7 +2393,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2405,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2418,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -2389,7 +2487,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2499,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2512,7 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AskResult) GetVerdict() string {
@@ -2440,7 +2538,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2550,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2563,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2529,6 +2627,11 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\fRenewRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\"1\n" +
 	"\rRenewResponse\x12 \n" +
+	"\venrollments\x18\x01 \x03(\tR\venrollments\"<\n" +
+	"\x0eConfirmRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"3\n" +
+	"\x0fConfirmResponse\x12 \n" +
 	"\venrollments\x18\x01 \x03(\tR\venrollments\"&\n" +
 	"\fProveRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\"1\n" +
@@ -2683,12 +2786,13 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12#\n" +
 	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\x12!\n" +
-	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xb6\x04\n" +
+	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xf6\x04\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
 	"\x06Decide\x12\x17.local.v1.DecideRequest\x1a\x18.local.v1.DecideResponse\x128\n" +
-	"\x05Renew\x12\x16.local.v1.RenewRequest\x1a\x17.local.v1.RenewResponse\x128\n" +
+	"\x05Renew\x12\x16.local.v1.RenewRequest\x1a\x17.local.v1.RenewResponse\x12>\n" +
+	"\aConfirm\x12\x18.local.v1.ConfirmRequest\x1a\x19.local.v1.ConfirmResponse\x128\n" +
 	"\x05Prove\x12\x16.local.v1.ProveRequest\x1a\x17.local.v1.ProveResponse\x125\n" +
 	"\x04Sync\x12\x15.local.v1.SyncRequest\x1a\x16.local.v1.SyncResponse\x12A\n" +
 	"\bDiagnose\x12\x19.local.v1.DiagnoseRequest\x1a\x1a.local.v1.DiagnoseResponse\x12A\n" +
@@ -2707,7 +2811,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -2717,89 +2821,93 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DecideResponse)(nil),        // 5: local.v1.DecideResponse
 	(*RenewRequest)(nil),          // 6: local.v1.RenewRequest
 	(*RenewResponse)(nil),         // 7: local.v1.RenewResponse
-	(*ProveRequest)(nil),          // 8: local.v1.ProveRequest
-	(*ProveResponse)(nil),         // 9: local.v1.ProveResponse
-	(*SyncRequest)(nil),           // 10: local.v1.SyncRequest
-	(*SyncResponse)(nil),          // 11: local.v1.SyncResponse
-	(*DiagnoseRequest)(nil),       // 12: local.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),      // 13: local.v1.DiagnoseResponse
-	(*SettingsRequest)(nil),       // 14: local.v1.SettingsRequest
-	(*SettingsResponse)(nil),      // 15: local.v1.SettingsResponse
-	(*AttachRequest)(nil),         // 16: local.v1.AttachRequest
-	(*Hello)(nil),                 // 17: local.v1.Hello
-	(*Changed)(nil),               // 18: local.v1.Changed
-	(*AttachResponse)(nil),        // 19: local.v1.AttachResponse
-	(*Task)(nil),                  // 20: local.v1.Task
-	(*Cancel)(nil),                // 21: local.v1.Cancel
-	(*TaskResult)(nil),            // 22: local.v1.TaskResult
-	(*Failure)(nil),               // 23: local.v1.Failure
-	(*InventoryTask)(nil),         // 24: local.v1.InventoryTask
-	(*PkcsModule)(nil),            // 25: local.v1.PkcsModule
-	(*InventoryResult)(nil),       // 26: local.v1.InventoryResult
-	(*StoreFound)(nil),            // 27: local.v1.StoreFound
-	(*KeyFound)(nil),              // 28: local.v1.KeyFound
-	(*RequestTask)(nil),           // 29: local.v1.RequestTask
-	(*RequestResult)(nil),         // 30: local.v1.RequestResult
-	(*InstallTask)(nil),           // 31: local.v1.InstallTask
-	(*InstallResult)(nil),         // 32: local.v1.InstallResult
-	(*ProveTask)(nil),             // 33: local.v1.ProveTask
-	(*ProveResult)(nil),           // 34: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 35: local.v1.DiscardTask
-	(*AskTask)(nil),               // 36: local.v1.AskTask
-	(*AskResult)(nil),             // 37: local.v1.AskResult
-	(*NotifyTask)(nil),            // 38: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(*ConfirmRequest)(nil),        // 8: local.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 9: local.v1.ConfirmResponse
+	(*ProveRequest)(nil),          // 10: local.v1.ProveRequest
+	(*ProveResponse)(nil),         // 11: local.v1.ProveResponse
+	(*SyncRequest)(nil),           // 12: local.v1.SyncRequest
+	(*SyncResponse)(nil),          // 13: local.v1.SyncResponse
+	(*DiagnoseRequest)(nil),       // 14: local.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),      // 15: local.v1.DiagnoseResponse
+	(*SettingsRequest)(nil),       // 16: local.v1.SettingsRequest
+	(*SettingsResponse)(nil),      // 17: local.v1.SettingsResponse
+	(*AttachRequest)(nil),         // 18: local.v1.AttachRequest
+	(*Hello)(nil),                 // 19: local.v1.Hello
+	(*Changed)(nil),               // 20: local.v1.Changed
+	(*AttachResponse)(nil),        // 21: local.v1.AttachResponse
+	(*Task)(nil),                  // 22: local.v1.Task
+	(*Cancel)(nil),                // 23: local.v1.Cancel
+	(*TaskResult)(nil),            // 24: local.v1.TaskResult
+	(*Failure)(nil),               // 25: local.v1.Failure
+	(*InventoryTask)(nil),         // 26: local.v1.InventoryTask
+	(*PkcsModule)(nil),            // 27: local.v1.PkcsModule
+	(*InventoryResult)(nil),       // 28: local.v1.InventoryResult
+	(*StoreFound)(nil),            // 29: local.v1.StoreFound
+	(*KeyFound)(nil),              // 30: local.v1.KeyFound
+	(*RequestTask)(nil),           // 31: local.v1.RequestTask
+	(*RequestResult)(nil),         // 32: local.v1.RequestResult
+	(*InstallTask)(nil),           // 33: local.v1.InstallTask
+	(*InstallResult)(nil),         // 34: local.v1.InstallResult
+	(*ProveTask)(nil),             // 35: local.v1.ProveTask
+	(*ProveResult)(nil),           // 36: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 37: local.v1.DiscardTask
+	(*AskTask)(nil),               // 38: local.v1.AskTask
+	(*AskResult)(nil),             // 39: local.v1.AskResult
+	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
-	17, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
-	22, // 1: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
-	18, // 2: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
-	20, // 3: local.v1.AttachResponse.task:type_name -> local.v1.Task
-	21, // 4: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
-	24, // 5: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
-	29, // 6: local.v1.Task.request:type_name -> local.v1.RequestTask
-	31, // 7: local.v1.Task.install:type_name -> local.v1.InstallTask
-	33, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	35, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	36, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
-	38, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	23, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	26, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	30, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	32, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	34, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	37, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	25, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	27, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	28, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	23, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	39, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	25, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	25, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	25, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	39, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	39, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	25, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
+	24, // 1: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
+	20, // 2: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
+	22, // 3: local.v1.AttachResponse.task:type_name -> local.v1.Task
+	23, // 4: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
+	26, // 5: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
+	31, // 6: local.v1.Task.request:type_name -> local.v1.RequestTask
+	33, // 7: local.v1.Task.install:type_name -> local.v1.InstallTask
+	35, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
+	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	25, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	28, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	32, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	34, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	36, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	39, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	27, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	29, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	30, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	25, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	41, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	27, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	27, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	27, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	41, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	41, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	27, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
 	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
 	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
 	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
 	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 33: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	10, // 34: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	12, // 35: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	14, // 36: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	16, // 37: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 38: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 39: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 40: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 41: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 42: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	11, // 43: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	13, // 44: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	15, // 45: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 46: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	38, // [38:47] is the sub-list for method output_type
-	29, // [29:38] is the sub-list for method input_type
+	8,  // 33: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 34: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 35: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 36: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 37: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 38: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 39: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 40: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 41: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 42: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 43: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 44: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 45: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 46: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 47: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	21, // 48: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -2810,16 +2918,16 @@ func file_local_v1_local_proto_init() {
 	if File_local_v1_local_proto != nil {
 		return
 	}
-	file_local_v1_local_proto_msgTypes[16].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[18].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Result)(nil),
 		(*AttachRequest_Changed)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[19].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
 		(*AttachResponse_Task)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[20].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[22].OneofWrappers = []any{
 		(*Task_Inventory)(nil),
 		(*Task_Request)(nil),
 		(*Task_Install)(nil),
@@ -2828,7 +2936,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[22].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
 		(*TaskResult_Request)(nil),
 		(*TaskResult_Install)(nil),
@@ -2841,7 +2949,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	AgentService_Watch_FullMethodName    = "/local.v1.AgentService/Watch"
 	AgentService_Decide_FullMethodName   = "/local.v1.AgentService/Decide"
 	AgentService_Renew_FullMethodName    = "/local.v1.AgentService/Renew"
+	AgentService_Confirm_FullMethodName  = "/local.v1.AgentService/Confirm"
 	AgentService_Prove_FullMethodName    = "/local.v1.AgentService/Prove"
 	AgentService_Sync_FullMethodName     = "/local.v1.AgentService/Sync"
 	AgentService_Diagnose_FullMethodName = "/local.v1.AgentService/Diagnose"
@@ -47,6 +48,8 @@ type AgentServiceClient interface {
 	Decide(ctx context.Context, in *DecideRequest, opts ...grpc.CallOption) (*DecideResponse, error)
 	// Renew asks for a new certificate, or for a first one that was refused.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// Confirm hands in the code that was mailed to a mailbox, for what waits for one.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 	// Prove proves all kept keys now.
 	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (*ProveResponse, error)
 	// Sync asks central management now.
@@ -110,6 +113,16 @@ func (c *agentServiceClient) Renew(ctx context.Context, in *RenewRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewResponse)
 	err := c.cc.Invoke(ctx, AgentService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, AgentService_Confirm_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +196,8 @@ type AgentServiceServer interface {
 	Decide(context.Context, *DecideRequest) (*DecideResponse, error)
 	// Renew asks for a new certificate, or for a first one that was refused.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// Confirm hands in the code that was mailed to a mailbox, for what waits for one.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	// Prove proves all kept keys now.
 	Prove(context.Context, *ProveRequest) (*ProveResponse, error)
 	// Sync asks central management now.
@@ -214,6 +229,9 @@ func (UnimplementedAgentServiceServer) Decide(context.Context, *DecideRequest) (
 }
 func (UnimplementedAgentServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedAgentServiceServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
 }
 func (UnimplementedAgentServiceServer) Prove(context.Context, *ProveRequest) (*ProveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prove not implemented")
@@ -316,6 +334,24 @@ func _AgentService_Renew_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Prove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProveRequest)
 	if err := dec(in); err != nil {
@@ -413,6 +449,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _AgentService_Renew_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _AgentService_Confirm_Handler,
 		},
 		{
 			MethodName: "Prove",
