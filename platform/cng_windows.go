@@ -68,15 +68,21 @@ func kindsOf(w *wincrypt.Provider) []KeyAlgorithm {
 	return list
 }
 
-// isTPM2 reads the platform provider's description of its chip, e.g.
-// "TPM-Version:2.0 -Level:0-Revision:1.38 …".
+// isTPM2 reads whether the provider calls itself hardware, and its description
+// of its chip, e.g. "TPM-Version:2.0 -Level:0-Revision:1.38 …". What does not
+// answer gets no key and no claim.
 func (p cngProvider) isTPM2() bool {
-	var platform string
+	const hardware = 1 // NCRYPT_IMPL_HARDWARE_FLAG
+	var kind uint32
+	var chip string
 	err := p.use(func(w *wincrypt.Provider) (err error) {
-		platform, err = w.Text("PCP_PLATFORM_TYPE")
+		if kind, err = w.Number("Impl Type"); err != nil {
+			return err
+		}
+		chip, err = w.Text("PCP_PLATFORM_TYPE")
 		return err
 	})
-	return err == nil && strings.HasPrefix(platform, "TPM-Version:2.")
+	return err == nil && kind&hardware != 0 && strings.HasPrefix(chip, "TPM-Version:2.")
 }
 
 // cngSpecs says how the kinds of keys are asked of CNG. An ECDSA key cannot
@@ -163,7 +169,7 @@ func (h cngHandle) facts() (windowsFacts, error) {
 		return windowsFacts{}, err
 	}
 	policy, err := h.Number("Export Policy")
-	if err != nil {
+	if err != nil && wincrypt.ClassOf(err) != wincrypt.Unsupported { // a chip may have none; then trying decides
 		return windowsFacts{}, err
 	}
 	return windowsFacts{public: public, location: h.location, sealed: policy == 0 && !h.exports()}, nil

@@ -93,6 +93,10 @@ func privateDir(path string) error {
 	if err == nil {
 		err = me.makeFolders(path)
 	}
+	if root := dataRoot(); err == nil && root != "" && path != root && within(root, path) {
+		// An installer's folder has what ProgramData hands down: everybody may add to it.
+		err = me.restore(root)
+	}
 	if err == nil {
 		err = me.restore(path)
 	}
@@ -144,7 +148,7 @@ func (a account) restore(path string) error {
 	if err != nil {
 		return denied(err)
 	}
-	defer e.close()
+	defer func() { _ = e.close() }()
 	switch {
 	case e.link || !e.folder:
 		return fmt.Errorf("%w: %s is a link or a file, not a folder", ErrDenied, path)
@@ -282,7 +286,7 @@ func (a account) trustedFolder(path string) (link string, err error) {
 	if err != nil {
 		return "", missing(err)
 	}
-	defer e.close()
+	defer func() { _ = e.close() }()
 	switch {
 	case !a.trusts(e.owner):
 		return "", fmt.Errorf("%w: %s belongs to %s", ErrDenied, path, e.owner)

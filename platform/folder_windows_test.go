@@ -49,7 +49,7 @@ func mustSelf(t *testing.T) account {
 
 func TestPrivateDir(t *testing.T) {
 	me := mustSelf(t)
-	dir := filepath.Join(t.TempDir(), "a", "b")
+	dir := filepath.Join(newDir(t), "a", "b")
 	for _, when := range []string{"made", "found"} {
 		if err := PrivateDir(dir); err != nil {
 			t.Fatalf("%s: %v", when, err)
@@ -69,7 +69,7 @@ func TestPrivateDir(t *testing.T) {
 }
 
 func TestPrivateDirRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestPrivateDirRefuses(t *testing.T) {
 }
 
 func TestPrivateDirRefusesLinks(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestPrivateDirRefusesLinks(t *testing.T) {
 }
 
 func TestReadTrusted(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	if err := PrivateDir(dir); err != nil {
 		t.Fatal(err)
 	}

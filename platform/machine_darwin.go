@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"howett.net/plist"
 )
 
 func thisMachine() Machine {
@@ -24,8 +23,8 @@ func thisMachine() Machine {
 // registryTimeout is far more than the registry needs to answer.
 const registryTimeout = 10 * time.Second
 
-// hardwareUUID is the IOPlatformUUID of the registry, as ioreg(8) prints it with
-// -a: an array of dictionaries. Empty if it cannot be had.
+// hardwareUUID asks ioreg(8) for the registry's entry of the machine, as a
+// property list (-a).
 func hardwareUUID() string {
 	ctx, cancel := context.WithTimeout(context.Background(), registryTimeout)
 	defer cancel()
@@ -33,11 +32,5 @@ func hardwareUUID() string {
 	if err != nil {
 		return ""
 	}
-	var devices []struct {
-		UUID string `plist:"IOPlatformUUID"`
-	}
-	if _, err := plist.Unmarshal(out, &devices); err != nil || len(devices) == 0 {
-		return ""
-	}
-	return devices[0].UUID
+	return platformUUID(out)
 }

@@ -49,7 +49,7 @@ func registryText(key, name string) string {
 	if err != nil {
 		return ""
 	}
-	defer k.Close()
+	defer func() { _ = k.Close() }()
 	text, _, err := k.GetStringValue(name)
 	if err != nil {
 		return ""

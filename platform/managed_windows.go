@@ -63,6 +63,7 @@ func (m *managed) Execute(_ []string, requests <-chan svc.ChangeRequest, states 
 			case svc.Stop, svc.Shutdown, svc.PreShutdown:
 				states <- svc.Status{State: svc.StopPending, WaitHint: stopHint}
 				cancel()
+			default: // what was not accepted does not come
 			}
 		}
 	}
@@ -96,7 +97,7 @@ func prepareService(name string) error {
 	if err != nil {
 		return fmt.Errorf("prepare service %s: %w", name, denied(err))
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	err = errors.Join(
 		step("restart after a failure", s.SetRecoveryActions(restarts(), failuresForgotten)),
 		step("restart after an error too", s.SetRecoveryActionsOnNonCrashFailures(true)),

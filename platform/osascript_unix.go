@@ -20,8 +20,6 @@ type osascript struct {
 	path string
 }
 
-const osascriptPath = "/usr/bin/osascript"
-
 // The scripts. Their first argument is a fixed word: osascript(1) would take an
 // argument that begins with "-" for an option if it came first.
 const (

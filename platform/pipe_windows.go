@@ -90,7 +90,7 @@ func (a account) vacant(address string) error {
 	}
 	defer func() { _ = windows.CloseHandle(h) }()
 	owner := "somebody"
-	if sec, err := a.inspect(h, windows.SE_KERNEL_OBJECT); err == nil {
+	if sec, err := a.inspect(h, windows.SE_FILE_OBJECT); err == nil {
 		owner = sec.owner
 	}
 	return fmt.Errorf("%w: %s holds the pipe", ErrExists, owner)
@@ -207,7 +207,7 @@ func pipeOwner(end pipeEnd) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sec, err := me.inspect(h, windows.SE_KERNEL_OBJECT)
+	sec, err := me.inspect(h, windows.SE_FILE_OBJECT)
 	if err != nil {
 		return "", err
 	}

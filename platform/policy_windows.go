@@ -38,7 +38,7 @@ func policyAt(place string) (Policy, error) {
 	if err != nil {
 		return Policy{}, err
 	}
-	defer k.Close()
+	defer func() { _ = k.Close() }()
 	p := Policy{Private: sec.others&mayQueryKey == 0}
 	names, err := k.ReadValueNames(-1)
 	if err != nil {
@@ -122,7 +122,7 @@ func policyList(parent registry.Key, name string) (PolicyValue, error) {
 	if err != nil {
 		return PolicyValue{}, err
 	}
-	defer k.Close()
+	defer func() { _ = k.Close() }()
 	names, err := k.ReadValueNames(-1)
 	if err != nil {
 		return PolicyValue{}, err

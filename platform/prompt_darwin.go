@@ -1,6 +1,6 @@
 package platform
 
 func newPrompter() Prompter {
-	dialog := osascript{path: osascriptPath}
+	dialog := osascript{path: "/usr/bin/osascript"}
 	return promptChain{ask: []Prompter{dialog}, tell: []Prompter{dialog}}
 }

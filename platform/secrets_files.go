@@ -96,7 +96,23 @@ func (s secretFiles) in(do func(*os.Root) error) error {
 	return errors.Join(do(root), root.Close())
 }
 
+// exchanges is how often a secret may be replaced while it is read, before that
+// is taken for an attack.
+const exchanges = 100
+
+var errExchanged = errors.New("it was exchanged while it was opened")
+
 func readSecret(root *os.Root, name string) ([]byte, error) {
+	for range exchanges {
+		value, err := tryReadSecret(root, name)
+		if !errors.Is(err, errExchanged) {
+			return value, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", ErrDenied, errExchanged)
+}
+
+func tryReadSecret(root *os.Root, name string) ([]byte, error) {
 	// os.Root follows links that stay inside it; here nothing may be a link.
 	before, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,7 +138,7 @@ func readOpened(f *os.File, before fs.FileInfo, path string) ([]byte, error) {
 		return nil, err
 	}
 	if !os.SameFile(before, now) {
-		return nil, fmt.Errorf("%w: it was exchanged while it was opened", ErrDenied)
+		return nil, errExchanged
 	}
 	if err := checkSecret(f, path); err != nil {
 		return nil, err

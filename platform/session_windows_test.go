@@ -17,8 +17,12 @@ func pipe(*testing.T) string { return `\\.\pipe\smime-agent-test-` + rand.Text()
 func TestIPC(t *testing.T) { platformtest.TestIPC(t, pipe) }
 
 func TestSecrets(t *testing.T) {
+	dirs := map[*testing.T]string{}
 	platformtest.TestSecrets(t, func(t *testing.T) platform.SecretStore {
-		s, err := platform.Secrets(filepath.Join(secretsDir(t), "state"))
+		if dirs[t] == "" {
+			dirs[t] = tempDir(t)
+		}
+		s, err := platform.Secrets(filepath.Join(dirs[t], "state"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,15 +30,8 @@ func TestSecrets(t *testing.T) {
 	})
 }
 
-// secretsDir is the same for each call with one t.
-func secretsDir(t *testing.T) string {
-	dir := filepath.Join(os.TempDir(), "secrets-"+strings.NewReplacer("/", "-", "#", "-").Replace(t.Name()))
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 func TestSecretsAreSealed(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s, err := platform.Secrets(dir)
 	if err != nil {
 		t.Fatal(err)

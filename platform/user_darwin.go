@@ -3,9 +3,6 @@ package platform
 import (
 	"os"
 	"path/filepath"
-
-	"golang.org/x/text/language"
-	"howett.net/plist"
 )
 
 // locale finds the language that the person chose for the system: the first of
@@ -20,19 +17,4 @@ func locale(env func(string) string) string {
 		}
 	}
 	return firstLanguage(firstFile(filepath.Join(home, "Library", "Preferences", ".GlobalPreferences.plist")))
-}
-
-func firstLanguage(preferences string) string {
-	var global struct {
-		Languages []string `plist:"AppleLanguages"`
-	}
-	if _, err := plist.Unmarshal([]byte(preferences), &global); err != nil {
-		return "en"
-	}
-	for _, name := range global.Languages {
-		if tag, err := language.Parse(name); err == nil && tag != language.Und {
-			return tag.String()
-		}
-	}
-	return "en"
 }

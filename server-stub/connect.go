@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -84,8 +85,12 @@ func explain(err error) error {
 	if _, ok := errors.AsType[*cured](err); ok {
 		return err
 	}
-	if st, ok := status.FromError(err); ok {
-		return explainStatus(st)
+	// Not status.FromError: that takes the text of what wraps the status for its message.
+	if st, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err); ok {
+		return explainStatus(st.GRPCStatus())
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return cure(err, `Name the data directory with --dir, or make one with "server-stub init".`)
@@ -97,6 +102,10 @@ func explainStatus(st *status.Status) error {
 	err := errors.New(st.Message())
 	switch st.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded:
+		// grpc writes: connection error: desc = "transport: …"
+		if _, why, ok := strings.Cut(st.Message(), `desc = "`); ok {
+			err = errors.New("the server does not answer: " + strings.TrimPrefix(strings.TrimSuffix(why, `"`), "transport: "))
+		}
 		return cure(err, `Is the server running? Start it with "server-stub serve", or name another with --server.`)
 	case codes.Unauthenticated:
 		return cure(err, `Use the administrator's certificate of this server (--admin-cert); "server-stub admin create" makes one.`)

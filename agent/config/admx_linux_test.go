@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	admxSchema = "http://schemas.microsoft.com/GroupPolicy/2006/07/PolicyDefinitions"
 	// policyKey is where the reader looks (platform, systemPaths for Windows).
 	policyKey = `Software\Policies\smime-agent`
 	// admxLimit is what Intune takes, in bytes.
@@ -201,7 +200,7 @@ func marked(v any) []byte {
 	}
 	// A line end within text is written as a reference, which editors would show.
 	body = bytes.ReplaceAll(body, []byte("&#xA;"), []byte("\n"))
-	head := xml.Header + "<!-- Generated from the table in agent/config; change it there, then: go generate ./agent/config -->\n"
+	head := xml.Header + "<!-- Generated from the table in agent/config; change it there, then: make generate -->\n"
 	return append([]byte(head), append(body, '\n')...)
 }
 

@@ -3,6 +3,7 @@ package config_test
 import (
 	"crypto/sha1" //nolint:gosec // RFC 9562 wants it for version 5
 	"encoding/base64"
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"strconv"
@@ -70,10 +71,10 @@ func writePlist(b *strings.Builder, value any, indent string) {
 	}
 }
 
-const generated = "Generated from the table in agent/config; change it there, then: go generate ./agent/config"
+const generated = "Generated from the table in agent/config; change it there, then: make generate"
 
 // manifest describes the settings to editors of profiles, in the format of the
-// ProfileManifests project, which Jamf Pro and iMazing take.
+// ProfileManifests project.
 func manifest() []byte {
 	keys := array{
 		payloadKey("PayloadDescription", "string", "Description", english.about),
@@ -110,7 +111,7 @@ func describe(s config.Setting) dict {
 		return append(d, entry{"pfm_type", "integer"}, entry{"pfm_default", whole(s.Default)})
 	case config.List:
 		return append(d, entry{"pfm_type", "array"}, entry{"pfm_subkeys", array{dict{{"pfm_type", "string"}}}})
-	case config.Text, config.Duration, config.Path, config.Hidden: // strings
+	default: // the others are written as text
 	}
 	d = append(d, entry{"pfm_type", "string"})
 	if len(s.Options) > 0 {
@@ -137,6 +138,37 @@ func whole(s string) int {
 		return -1 // which the check of the manifest does not take
 	}
 	return n
+}
+
+// jamfSchema is a JSON schema as Jamf Pro takes it for custom settings: each is
+// either not configured or has a value.
+func jamfSchema() []byte {
+	properties := map[string]any{}
+	for i, s := range managed() {
+		value := map[string]any{"title": "Configured", "type": map[config.Type]string{
+			config.Bool: "boolean", config.Int: "integer", config.List: "array",
+		}[s.Type]}
+		switch {
+		case s.Type == config.List:
+			value["items"] = map[string]any{"type": "string", "title": s.Title}
+		case s.Type != config.Bool && s.Type != config.Int:
+			value["type"] = "string"
+		}
+		if len(s.Options) > 0 {
+			value["enum"] = s.Options
+		}
+		properties[s.Name] = map[string]any{
+			"title": s.Title, "description": english.explain(s), "property_order": i + 1,
+			"anyOf": []any{map[string]any{"type": "null", "title": "Not configured"}, value},
+		}
+	}
+	schema, err := json.MarshalIndent(map[string]any{
+		"title": english.product + " (" + domain + ")", "description": english.about, "$comment": generated, "properties": properties,
+	}, "", "  ")
+	if err != nil {
+		return fmt.Appendf(nil, "%v", err) // which no test takes for the file
+	}
+	return append(schema, '\n')
 }
 
 // profile is a sample with the three payloads that a deployment needs. What is
@@ -176,7 +208,7 @@ func uuidOf(name string) string {
 // TestProfile reads the property lists by a reader that is not ours.
 func TestProfile(t *testing.T) {
 	for name, file := range artefacts() {
-		if !strings.HasPrefix(name, "macos/") {
+		if !strings.HasPrefix(name, "macos/") || strings.HasSuffix(name, ".json") {
 			continue
 		}
 		var any struct {
@@ -191,7 +223,20 @@ func TestProfile(t *testing.T) {
 			t.Errorf("%s holds a secret, or a default that is no number", name)
 		}
 	}
+	var schema struct {
+		Properties map[string]struct {
+			AnyOf []struct {
+				Type string `json:"type"`
+			} `json:"anyOf"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(jamfSchema(), &schema); err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range managed() {
+		if p := schema.Properties[s.Name]; len(p.AnyOf) != 2 || p.AnyOf[0].Type != "null" || p.AnyOf[1].Type == "" {
+			t.Errorf("Jamf's schema has %s as %+v", s.Name, p)
+		}
 		if !strings.Contains(string(manifest()), "<string>"+s.Name+"</string>") {
 			t.Errorf("the manifest lacks %s", s.Name)
 		}

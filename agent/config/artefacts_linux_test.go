@@ -10,7 +10,7 @@ import (
 	"smime-agent/agent/config"
 )
 
-//go:generate go test . -run ^(TestDocument|TestArtefacts)$ -update
+//go:generate go test . -count=1 -run ^TestArtefacts$ -update
 
 // installers is where the packages' files lie.
 const installers = "../../installer"
@@ -18,8 +18,7 @@ const installers = "../../installer"
 // TestArtefacts holds to the table what administrators get their settings by: the
 // templates for Group Policy, the manifest and a sample profile for macOS, the
 // sample file for Linux. They are made by
-//
-//	go test ./agent/config -run TestArtefacts -update
+// go generate.
 func TestArtefacts(t *testing.T) {
 	for name, want := range artefacts() {
 		path := filepath.Join(installers, filepath.FromSlash(name))
@@ -36,19 +35,20 @@ func TestArtefacts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what the table says; run this test with -update", path)
+			t.Errorf("%s is not what the table says; run make generate", path)
 		}
 	}
 }
 
 func artefacts() map[string][]byte {
 	return map[string][]byte{
-		"windows/smime-agent.admx":       admx(),
-		"windows/en-US/smime-agent.adml": adml(english),
-		"windows/zh-CN/smime-agent.adml": adml(chinese),
-		"macos/org.smime-agent.plist":    manifest(),
-		"macos/smime-agent.mobileconfig": profile(),
-		"linux/config.yaml":              sample(),
+		"windows/smime-agent.admx":             admx(),
+		"windows/en-US/smime-agent.adml":       adml(english),
+		"windows/zh-CN/smime-agent.adml":       adml(chinese),
+		"macos/manifest/org.smime-agent.plist": manifest(),
+		"macos/smime-agent.mobileconfig":       profile(),
+		"macos/jamf-schema.json":               jamfSchema(),
+		"linux/config.yaml":                    sample(),
 	}
 }
 
@@ -84,7 +84,7 @@ type words struct {
 var english = words{
 	title:   func(s config.Setting) string { return s.Title },
 	help:    func(s config.Setting) string { return s.Help },
-	restart: "A change takes effect when the service starts the next time.", atOnce: "A change takes effect at once.",
+	restart: "A change takes effect when the service starts the next time.", atOnce: "A change takes effect within a minute.",
 	name: "Name of the setting: ", fallback: "Default: ", since: "Known since version ", since01: "smime-agent 0.1 or later",
 	product: "S/MIME Agent", about: "Settings of the S/MIME agent. Who gets which certificate is decided at central management.",
 	ask: "Write one in a line:",
@@ -93,9 +93,9 @@ var english = words{
 var chinese = words{
 	title:   func(s config.Setting) string { return s.TitleZH },
 	help:    func(s config.Setting) string { return s.HelpZH },
-	restart: "更改在服务下次启动时生效。", atOnce: "更改立即生效。",
+	restart: "更改在服务下次启动时生效。", atOnce: "更改在一分钟内生效。",
 	name: "设置名称：", fallback: "默认值：", since: "起始版本：", since01: "smime-agent 0.1 或更高版本",
-	product: "S/MIME 代理", about: "S/MIME 代理的设置。谁获得哪种证书由集中管理服务器决定。",
+	product: "S/MIME 代理程序", about: "S/MIME 代理程序的设置。谁获得哪种证书由集中管理服务器决定。",
 	ask: "每行一项：",
 }
 

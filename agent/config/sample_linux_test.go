@@ -26,7 +26,7 @@ const sampleHead = `# Settings of the S/MIME agent. Copy this file to /etc/smime
 # goes into /etc/smime-agent/policy.d/*.yaml, has the same lines, and wins.
 # What is in force, and where it comes from: smime-agent policy
 #
-# Generated from the table in agent/config; change it there, then: go generate ./agent/config
+# Generated from the table in agent/config; change it there, then: make generate
 `
 
 // sample is the configuration file with every line commented out.

@@ -62,7 +62,7 @@ type Sources struct {
 // SystemSources are those of an installed agent.
 func SystemSources(flags map[string]string) Sources {
 	p := platform.SystemPaths()
-	s := Sources{Policy: policySource(), Flags: flags, File: p.Config}
+	s := Sources{Policy: SystemPolicy(p.Policy), Flags: flags, File: p.Config}
 	if p.Installed != "" {
 		s.Installed = systemPlace{p.Installed, FromFile}
 	}

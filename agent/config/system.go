@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"smime-agent/platform"
@@ -33,7 +34,7 @@ func (p systemPlace) Layers() []Layer {
 }
 
 func (p systemPlace) broken(err error) Layer {
-	problem := Problem{Source: p.origin, Where: p.place, Wrong: fmt.Sprintf("It cannot be read: %v.", err), Cure: "Let this account read it."}
+	problem := Problem{Source: p.origin, Where: p.place, Wrong: fmt.Sprintf("It cannot be read: %v.", err), Cure: "Let this account read it, or deploy the policy again."}
 	if errors.Is(err, platform.ErrDenied) {
 		problem.Wrong = fmt.Sprintf("It is not used, because another user may have written it: %v.", err)
 		problem.Cure = "Let nobody but administrators write it."
@@ -48,19 +49,27 @@ func (p systemPlace) layer(policy platform.Policy) Layer {
 	l := Layer{Origin: p.origin, File: p.place}
 	table := Table()
 	for _, v := range policy.Values {
-		e := Entry{Name: strings.ToLower(v.Name), Text: v.Text, Items: v.Items, Where: p.place + `\` + v.Name, Private: policy.Private}
+		e := Entry{Name: strings.ToLower(v.Name), Text: v.Text, Items: v.Items, Where: p.where(v.Name), Private: policy.Private}
 		setting, known := find(table, e.Name)
 		switch {
 		case v.Odd:
 			e.Unusable = true
 			l.Problems = append(l.Problems, Problem{Setting: e.Name, Source: p.origin, Where: e.Where,
-				Wrong: "The value is neither text nor a number nor a list of texts.", Cure: "Write it as text (REG_SZ)."})
+				Wrong: "The value is neither text nor a number nor a list of texts.", Cure: "Write it as text."})
 		case known && v.Number && setting.Type == Bool:
 			e.Text = yesOrNo(v.Text)
 		}
 		l.Entries = append(l.Entries, e)
 	}
 	return l
+}
+
+// where names a value: behind a colon in a file, below a key of the registry.
+func (p systemPlace) where(name string) string {
+	if filepath.IsAbs(p.place) {
+		return p.place + ":" + name
+	}
+	return p.place + `\` + name
 }
 
 func yesOrNo(number string) string {

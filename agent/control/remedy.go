@@ -58,7 +58,7 @@ var byReason = map[controlv1.Reason]remedy{
 	controlv1.Reason_REASON_TOKEN_USED_UP:     {enroll.Transient, CodeTokenRefused, true, false, "The join token has been used as often as it may be." + newToken},
 	controlv1.Reason_REASON_TOKEN_REVOKED:     {enroll.Transient, CodeTokenRefused, true, false, "An administrator revoked the join token." + newToken},
 	controlv1.Reason_REASON_DEVICE_PENDING:    {enroll.Transient, CodeDevicePending, true, false, "This machine waits to be admitted. An administrator must approve it in central management."},
-	controlv1.Reason_REASON_DEVICE_REFUSED:    {enroll.Transient, CodeDeviceRefused, true, true, "This machine was removed or refused in central management. To admit it again give it a new join token."},
+	controlv1.Reason_REASON_DEVICE_REFUSED:    {enroll.Transient, CodeDeviceRefused, true, true, "This machine was removed or refused in central management. An administrator can admit it again there, or give it a new join token."},
 	controlv1.Reason_REASON_IDENTITY_EXPIRED:  {enroll.Transient, CodeIdentityExpired, true, true, "This machine's identity ended too long ago. Give it a new join token."},
 	controlv1.Reason_REASON_IDENTITY_REQUIRED: {enroll.Transient, CodeIdentityRefused, true, true, "Central management does not take this machine's identity. Give it a new join token."},
 	controlv1.Reason_REASON_CSR_INVALID:       {enroll.Final, enroll.CodeRequestRefused, false, false, "Central management cannot read the request." + askAdmin},

@@ -15,9 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"smime-agent/platform"
 )
@@ -88,7 +87,7 @@ func fields(path string) (map[string]uint64, error) {
 }
 
 // syncTime is the median of appending 4 kB and fdatasync in the world's folder.
-func (c *workshop) syncTime() time.Duration {
+func (c *measured) syncTime() time.Duration {
 	c.b.Helper()
 	f, err := os.Create(filepath.Join(c.Dir, "fdatasync"))
 	c.must(err)
@@ -98,7 +97,7 @@ func (c *workshop) syncTime() time.Duration {
 		began := time.Now()
 		_, err := f.Write(make([]byte, 4096))
 		c.must(err)
-		c.must(unix.Fdatasync(int(f.Fd())))
+		c.must(syscall.Fdatasync(int(f.Fd())))
 		all = append(all, time.Since(began))
 	}
 	slices.Sort(all)
@@ -108,7 +107,7 @@ func (c *workshop) syncTime() time.Duration {
 // privateOperation is the median time of one private operation in the store: a
 // signature by a key of the employee's. An enrollment has three: the request's
 // signature, and a signature and a decryption as proof.
-func (c *workshop) privateOperation(ctx context.Context, name string) (time.Duration, bool) {
+func (c *measured) privateOperation(ctx context.Context, name string) (time.Duration, bool) {
 	c.b.Helper()
 	stores, _ := platform.Stores(ctx, platform.StoreOptions{Home: c.Home(c.account)}) // those that cannot be opened are not asked for
 	i := slices.IndexFunc(stores, func(s platform.Store) bool { return s.Info().Name == name })

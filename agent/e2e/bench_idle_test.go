@@ -28,8 +28,8 @@ const (
 func BenchmarkIdle(b *testing.B) {
 	ctx, cancel := context.WithTimeout(b.Context(), calm+watched+2*time.Minute)
 	defer cancel()
-	bin := shippedPrograms(b)
-	c := newWorkshop(b, bin, "auto", "p-256", 1)
+	bin := programs(b)
+	c := measuredWorld(b, bin, "auto", "p-256", 1)
 	c.open(ctx)
 	_, err := c.Agent(ctx, "approve", c.Employees[0].Mailbox)
 	c.must(err)
@@ -46,7 +46,7 @@ func BenchmarkIdle(b *testing.B) {
 
 // BenchmarkLonelyHelper is a helper whose service is not there.
 func BenchmarkLonelyHelper(b *testing.B) {
-	c := newWorkshop(b, shippedPrograms(b), "auto", "p-256", 1)
+	c := measuredWorld(b, programs(b), "auto", "p-256", 1)
 	var err error
 	c.helper, err = c.StartHelper(e2e.HelperOptions{Account: c.account})
 	c.must(err)
@@ -54,7 +54,7 @@ func BenchmarkLonelyHelper(b *testing.B) {
 	c.idle(map[string]*e2e.Process{"helper": c.helper})
 }
 
-func (c *workshop) idle(processes map[string]*e2e.Process) {
+func (c *measured) idle(processes map[string]*e2e.Process) {
 	c.b.Helper()
 	time.Sleep(calm)
 	before := map[string]footprint{}

@@ -13,19 +13,6 @@ import (
 	"testing"
 )
 
-// programs that a benchmark measures are builtOnce as they ship; the helper of
-// [timedPrograms] notes one figure more.
-type builtOnce struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-var shipped, timed builtOnce
-
-// shippedPrograms gives the folder of the programs as they ship.
-func shippedPrograms(b *testing.B) string { return shipped.folder(b, nil) }
-
 // noted is what the timed helper writes before the nanoseconds, by the clock and
 // of CPU time.
 const noted = "bench: nanoseconds of key generation:"
@@ -35,54 +22,67 @@ const noted = "bench: nanoseconds of key generation:"
 // which keeps the pair in memory, or that of crypto/rsa and crypto/ecdsa. The
 // sources are not changed; the compiler is given others for two files.
 func timedPrograms(b *testing.B) string {
-	return timed.folder(b, map[string]string{
-		"platform/internal/pkcs11/key.go": "\tpublicHandle, privateHandle, err := s.c.GenerateKeyPair(" +
-			"s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)\n",
-		"platform/file.go": "\tmade, err := generate(spec.Algorithm)\n",
-	})
-}
-
-func (p *builtOnce) folder(b *testing.B, timed map[string]string) string {
 	b.Helper()
-	p.once.Do(func() { p.dir, p.err = compile(timed) })
-	if p.err != nil {
-		b.Skipf("SKIP: the programs cannot be builtOnce: %v", p.err)
+	timed.Do(func() { timed.dir, timed.err = buildTimed() })
+	if timed.err != nil {
+		b.Fatal(timed.err)
 	}
-	return p.dir
+	return timed.dir
 }
 
-func compile(timed map[string]string) (string, error) {
+var timed = struct {
+	sync.Once
+	dir string
+	err error
+}{}
+
+func buildTimed() (string, error) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return "", err
 	}
-	// It stays until the machine tidies up; a benchmark has no end of its own
-	// that all of its parts share.
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("smime-bench-programs-%d-%d", os.Getuid(), len(timed)))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp("", "smime-bin-")
+	if err != nil {
 		return "", err
 	}
-	arguments := []string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-o", dir}
-	if len(timed) > 0 {
-		overlay, err := overlayOf(root, dir, timed)
-		if err != nil {
-			return "", err
-		}
-		arguments = append(arguments, "-overlay", overlay)
+	overlay, err := overlayOf(root, dir)
+	if err != nil {
+		return dir, err
 	}
-	cmd := exec.Command("go", append(arguments, "./agent/cmd/...", "./server-stub")...)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-overlay", overlay,
+		"-o", dir, "./agent/cmd/...", "./server-stub")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
+		return dir, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	return dir, nil
 }
 
+// timedLines are the lines that make a key, by file.
+func timedLines() map[string]string {
+	return map[string]string{
+		"platform/internal/pkcs11/key.go": "\tpublicHandle, privateHandle, err := s.c.GenerateKeyPair(" +
+			"s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)\n",
+		"platform/file.go": "\tmade, err := generate(spec.Algorithm)\n",
+	}
+}
+
+// TestTimedLines: the benchmark's helper can still be built from these sources.
+func TestTimedLines(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := overlayOf(root, t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}
+
 // overlayOf writes changed copies of sources, and the file that names them to
 // the compiler.
-func overlayOf(root, dir string, timed map[string]string) (string, error) {
+func overlayOf(root, dir string) (string, error) {
 	replace := map[string]string{}
-	for name, line := range timed {
+	for name, line := range timedLines() {
 		path := filepath.Join(root, filepath.FromSlash(name))
 		raw, err := os.ReadFile(path)
 		if err != nil {

@@ -21,18 +21,18 @@ import (
 	"smime-agent/agent/status"
 )
 
-// rounds is how many one employee goes through for each kind of key: an odd
+// samples is how many one employee goes through for each kind of key: an odd
 // number, so that the median is one of them.
-const rounds = 15
+const samples = 15
 
 // apart is the wait between two of them: longer than the service gathers changes
 // before it reports them, and than a key store's library rests.
 const apart = 1500 * time.Millisecond
 
 // BenchmarkEnrollment measures the way from the employee's agreement to the
-// proved certificate, as the audit trail has it, with the builtOnce programs as
+// proved certificate, as the audit trail has it, with the built programs as
 // processes on the loopback and everything on the disk. overhead-ms is that
-// time without the generation of the key itself, which a helper builtOnce for this
+// time without the generation of the key itself, which a helper built for this
 // measurement times (see [timedPrograms]); the six parts are the steps. All
 // figures are medians. Each enrollment waits until the one before is over, and
 // b.N is not used.
@@ -47,7 +47,7 @@ func BenchmarkEnrollment(b *testing.B) {
 func benchEnrollment(b *testing.B, store, key string) {
 	ctx, cancel := context.WithTimeout(b.Context(), 4*time.Minute)
 	defer cancel()
-	c := newWorkshop(b, timedPrograms(b), store, key, rounds)
+	c := measuredWorld(b, timedPrograms(b), store, key, samples)
 	c.open(ctx)
 	if !c.has(ctx, store) {
 		b.Skipf("SKIP: this machine has no store %s", store)
@@ -69,7 +69,7 @@ func benchEnrollment(b *testing.B, store, key string) {
 
 func report(b *testing.B, all []timing) {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // one figure for a fixed number of rounds says nothing
+	b.ReportMetric(0, "ns/op") // one figure for a fixed number of enrollments says nothing
 	for unit, of := range map[string]func(timing) time.Duration{
 		"overhead-ms":    func(t timing) time.Duration { return t.total() - t.generation },
 		"generate-ms":    func(t timing) time.Duration { return t.generation },
@@ -119,15 +119,15 @@ var way = []enroll.EventCode{
 	enroll.EventConsent, enroll.EventKey, enroll.EventSubmitted, enroll.EventIssued, enroll.EventInstalled, enroll.EventProved,
 }
 
-// workshop is a world with one employee of several mailboxes.
-type workshop struct {
+// measured is a world with one employee of several mailboxes.
+type measured struct {
 	*e2e.World
 	b       *testing.B
 	account string
 	helper  *e2e.Process
 }
 
-func newWorkshop(b *testing.B, bin, store, key string, mailboxes int) *workshop {
+func measuredWorld(b *testing.B, bin, store, key string, mailboxes int) *measured {
 	b.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -138,8 +138,8 @@ func newWorkshop(b *testing.B, bin, store, key string, mailboxes int) *workshop 
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &workshop{b: b, account: me.Username, World: &e2e.World{
-		Bin: bin, Dir: dir, Consent: "ask", Profile: "employee-dual", Stores: []string{store},
+	c := &measured{b: b, account: me.Username, World: &e2e.World{
+		Bin: bin, Dir: dir, Consent: "ask", Profile: "employee-dual", Stores: []string{store}, Keys: []string{key},
 	}}
 	for i := range mailboxes {
 		c.Employees = append(c.Employees, e2e.Employee{
@@ -156,15 +156,10 @@ func newWorkshop(b *testing.B, bin, store, key string, mailboxes int) *workshop 
 		}
 	})
 	c.must(c.Founded(b.Context()))
-	policy := filepath.Join(dir, "central", "policy.yaml")
-	text, err := os.ReadFile(policy)
-	c.must(err)
-	narrowed := fmt.Sprintf("profiles:\n  employee-dual: {keys: [%s]}\nrules:", key)
-	c.must(os.WriteFile(policy, bytes.Replace(text, []byte("rules:"), []byte(narrowed), 1), 0o600))
 	return c
 }
 
-func (c *workshop) must(err error) {
+func (c *measured) must(err error) {
 	c.b.Helper()
 	if err != nil {
 		c.b.Fatal(err)
@@ -172,7 +167,7 @@ func (c *workshop) must(err error) {
 }
 
 // open starts everything and waits until the employee is asked about all mailboxes.
-func (c *workshop) open(ctx context.Context) {
+func (c *measured) open(ctx context.Context) {
 	c.b.Helper()
 	c.must(c.StartServer(ctx))
 	c.must(c.WriteSettings(ctx))
@@ -192,15 +187,15 @@ func (c *workshop) open(ctx context.Context) {
 	c.must(err)
 }
 
-// has says that the rounds have the store as their place.
-func (c *workshop) has(ctx context.Context, store string) bool {
+// has says that the enrollments have the store as their place.
+func (c *measured) has(ctx context.Context, store string) bool {
 	r, err := c.Report(ctx)
 	c.must(err)
 	return len(r.Credentials) > 0 && r.Credentials[0].Store == store
 }
 
 // enroll approves the i-th mailbox and waits for the proof.
-func (c *workshop) enroll(ctx context.Context, i int, mailbox string) timing {
+func (c *measured) enroll(ctx context.Context, i int, mailbox string) timing {
 	c.b.Helper()
 	before := c.cpu()
 	_, err := c.Agent(ctx, "approve", mailbox)
@@ -227,7 +222,7 @@ func (c *workshop) enroll(ctx context.Context, i int, mailbox string) timing {
 }
 
 // events reads the times of a mailbox's way out of the audit trail.
-func (c *workshop) events(mailbox string) map[enroll.EventCode]time.Time {
+func (c *measured) events(mailbox string) map[enroll.EventCode]time.Time {
 	c.b.Helper()
 	raw, err := os.ReadFile(filepath.Join(c.Dir, "agent", "log", "audit.log"))
 	c.must(err)
@@ -268,7 +263,7 @@ func generation(output string, i int) (took, cpu time.Duration, err error) {
 }
 
 // cpu is what service, helper and server used so far.
-func (c *workshop) cpu() [3]time.Duration {
+func (c *measured) cpu() [3]time.Duration {
 	c.b.Helper()
 	var all [3]time.Duration
 	for i, p := range []*e2e.Process{c.Service(), c.helper, c.Server()} {

@@ -142,6 +142,7 @@ func TestConsentDialog(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			onlyFull(t, "it needs a screen")
+			t.Parallel()
 			w := company(t, func(w *e2e.World) { w.Consent = "ask" })
 			s := w.screen()
 			if c.font != "" {

@@ -2,5 +2,5 @@
 // the service, the helpers of its users, each a process of its own, in a
 // folder of their own. The demo and the end-to-end tests stand on it.
 //
-// For now the whole is run on Linux only.
+// On Linux the whole is run; on macOS one way into the keychain.
 package e2e

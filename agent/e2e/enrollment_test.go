@@ -48,6 +48,7 @@ func enrollments() []enrollment {
 // TestEnrollment brings each profile, kind of key and store from the prompt to
 // the proof; then programs that none of us wrote judge what lies in the store.
 func TestEnrollment(t *testing.T) {
+	t.Parallel()
 	for _, e := range enrollments() {
 		t.Run(e.profile+"/"+e.key+"/"+strings.ReplaceAll(e.store, ":", "-"), func(t *testing.T) {
 			if !e.quick {
@@ -180,31 +181,35 @@ func (w *world) judgeNSS(n platformtest.NSS, c status.Credential) {
 // Somebody must type the PIN: a program in the place of zenity, for the dialog
 // itself is judged in TestConsentDialog.
 func TestTokenEnrollment(t *testing.T) {
-	for _, kind := range []string{"softhsm", "tpm"} {
-		for _, key := range []string{"rsa-2048", "p-256"} {
-			t.Run(kind+"/"+key, func(t *testing.T) {
-				onlyFull(t, "tokens need their modules")
-				token := tokenOf(t, kind)
-				w := company(t, func(w *e2e.World) {
-					w.Profile, w.Keys, w.Consent = "employee-dual", []string{key}, "ask"
-					w.Stores = []string{"pkcs11:" + token.Module.TokenLabel}
-					w.Rule = []string{fmt.Sprintf("modules: [{path: %q, token_label: %q}]", token.Module.Path, token.Module.TokenLabel)}
-				})
-				c := w.enrolls(w.typist(token.PIN))
-				if c.Algorithm != key || !c.Proof.OK() || !c.Proof.Decrypts || !c.Proof.Signs {
-					t.Errorf("credential = %+v, proof %+v", c, c.Proof)
-				}
-				w.ledgerOf(c)
-				w.checkAudit()
-				o := w.oracle()
-				o.options.Modules, o.options.PIN = []platform.Module{token.Module}, token.AskPIN(t)
-				r, err := w.Report(w.within())
-				w.must(err)
-				if v, err := o.judge(r); err != nil || v.decrypted != 1 {
-					t.Errorf("oracle: %+v, %v", v, err)
-				}
+	for _, c := range []struct{ kind, profile, key string }{
+		{"softhsm", "employee-dual", "rsa-2048"},
+		{"softhsm", "employee-dual", "p-256"},
+		{"tpm", "employee-dual", "rsa-2048"},
+		{"tpm", "employee-sign", "p-256"}, // tpm2-pkcs11 1.9 agrees on no keys
+	} {
+		t.Run(c.kind+"/"+c.key, func(t *testing.T) {
+			onlyFull(t, "tokens need their modules")
+			token := tokenOf(t, c.kind)
+			w := company(t, func(w *e2e.World) {
+				w.Profile, w.Keys, w.Consent = c.profile, []string{c.key}, "ask"
+				w.Stores = []string{"pkcs11:" + token.Module.TokenLabel}
+				w.Rule = []string{fmt.Sprintf("modules: [{path: %q, token_label: %q}]", token.Module.Path, token.Module.TokenLabel)}
 			})
-		}
+			o := w.oracle()
+			o.options.Modules, o.options.PIN = []platform.Module{token.Module}, token.AskPIN(t)
+			o.disown()
+			x := w.enrolls(w.typist(token.PIN))
+			if x.Algorithm != c.key || !x.Proof.OK() || !x.Proof.Signs || x.Proof.Decrypts != (c.profile == "employee-dual") {
+				t.Errorf("credential = %+v, proof %+v", x, x.Proof)
+			}
+			w.ledgerOf(x)
+			w.checkAudit()
+			r, err := w.Report(w.within())
+			w.must(err)
+			if v, err := o.judge(r); err != nil || v.keys != 1 || v.decrypted != 1 {
+				t.Errorf("oracle: %+v, %v", v, err)
+			}
+		})
 	}
 }
 

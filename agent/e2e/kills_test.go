@@ -108,6 +108,7 @@ func (y *tally) String() string {
 // The yardstick, certmonger 0.79.17, killed 20 times during its request into
 // NSS, left 8 orphan keys and lost one request that was never recorded.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	lanes, kills := []string{"file", "file", "file"}, 4
 	if full() {
 		lanes, kills = []string{"file", "nss:default", "file", "nss:default", "file", "nss:default", "file", "nss:default"}, 40

@@ -26,8 +26,8 @@ type machine struct {
 }
 
 // packagesOfMachine are what an employee's machine has: a login that starts the
-// user's service manager (libpam-systemd, dbus-user-session) and NSS.
-const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3"
+// user's service manager (libpam-systemd, dbus-user-session) and NSS; and rpm.
+const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3,rpm"
 
 // newMachine makes a root folder of the same Debian as here, from where apt has
 // its packages here.

@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 }
 
 // patience bounds every wait: generous, for a machine with other work.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 var build = struct {
 	sync.Once
@@ -64,8 +64,10 @@ func TestMain(m *testing.M) {
 		_ = f.Value.Set(parallel)
 	}
 	code := m.Run()
-	if build.dir != "" {
-		_ = os.RemoveAll(build.dir)
+	for _, dir := range []string{build.dir, timed.dir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }

@@ -87,15 +87,34 @@ type oracle struct {
 	w       *world
 	options platform.StoreOptions
 	root    *x509.Certificate
-	broken  []string
+	// others are keys that were there before: a token may be shared by tests.
+	others map[platform.KeyID]bool
+	broken []string
 }
 
 func (w *world) oracle() *oracle {
-	return &oracle{w: w, options: platform.StoreOptions{Home: w.Home(w.account)}, root: w.root()}
+	return &oracle{w: w, options: platform.StoreOptions{Home: w.Home(w.account)}}
 }
 
 func (o *oracle) violates(invariant, format string, args ...any) {
 	o.broken = append(o.broken, invariant+": "+fmt.Sprintf(format, args...))
+}
+
+// disown leaves out of account what is in the stores now.
+func (o *oracle) disown() {
+	o.w.t.Helper()
+	stores, err := platform.Stores(o.w.t.Context(), o.options)
+	o.w.must(err)
+	o.others = map[platform.KeyID]bool{}
+	for _, s := range stores {
+		keys, err := s.Keys(o.w.t.Context())
+		if err != nil && !errors.Is(err, platform.ErrNotFound) {
+			o.w.t.Fatal(err)
+		}
+		for _, k := range keys {
+			o.others[k.ID] = true
+		}
+	}
 }
 
 // verdict is what was found.
@@ -106,6 +125,7 @@ type verdict struct {
 // judge looks at everything, in a moment when nothing is on its way.
 func (o *oracle) judge(r status.Report) (verdict, error) {
 	var v verdict
+	o.root = o.w.root()
 	ledger := o.w.ledger()
 	entries := o.index(ledger)
 	v.certificates = len(ledger)
@@ -120,6 +140,9 @@ func (o *oracle) judge(r status.Report) (verdict, error) {
 			return v, fmt.Errorf("list keys of %s: %w", s.Info().Name, err)
 		}
 		for _, k := range keys {
+			if o.others[k.ID] {
+				continue
+			}
 			v.keys++
 			found[s.Info().Name+" "+string(k.ID)] = true
 			e, ok := entries[string(k.ID)]

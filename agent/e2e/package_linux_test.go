@@ -26,6 +26,12 @@ const (
 	worstExposure = "20"
 )
 
+// Where the machine sees the packages.
+const (
+	inMachine    = "/opt/rollout/smime-agent_0.deb"
+	rpmInMachine = "/opt/rollout/smime-agent.rpm"
+)
+
 // distVariable names the folder of the built packages; `make e2e-packages` sets it.
 const distVariable = "SMIME_AGENT_DIST"
 
@@ -56,13 +62,13 @@ type rollout struct {
 // TestPackage takes one machine through the package's life: rolled out silently,
 // proved, killed, upgraded, removed, installed again, purged.
 func TestPackage(t *testing.T) {
-	deb := built(t, ".deb")
+	deb, rpm := built(t, ".deb"), built(t, ".rpm")
 	platformtest.Need(t, "root", os.Geteuid() == 0)
 	platformtest.NeedPrograms(t, "mmdebstrap", "systemd-nspawn", "nsenter", "apt-get", "certutil")
 	r := &rollout{machine: newMachine(t)}
 	r.found(t)
 	r.prepare(t)
-	r.boot(t, map[string]string{deb: "/opt/smime-agent.deb"})
+	r.boot(t, map[string]string{deb: inMachine, rpm: rpmInMachine})
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T)
@@ -74,10 +80,11 @@ func TestPackage(t *testing.T) {
 		{"kill -9", r.killed},
 		{"a desktop comes up", r.desktop},
 		{"a user reaches only his own", r.unprivileged},
-		{"upgrade", r.upgraded},
+		{"upgrade and rollback", r.upgraded},
 		{"switched off stays off", r.switchedOff},
 		{"remove and install again", r.removed},
 		{"purge", r.purged},
+		{"the rpm", r.asRPM},
 	} {
 		begin := time.Now()
 		if !t.Run(step.name, step.do) {
@@ -102,28 +109,57 @@ func (r *rollout) found(t *testing.T) {
 	must(t, r.world.WriteSettings(t.Context()))
 }
 
-// prepare puts in place what a company's own tool would: settings, the
-// authority's certificate, the join token; and an account.
+// prepare makes what is on the machine before: an account, a line or two of
+// settings of its own, and in /opt/rollout what the script of the documentation
+// expects beside itself.
 func (r *rollout) prepare(t *testing.T) {
 	output(t, "chroot", r.root, "useradd", "--create-home", "--uid", "1000", "alice")
 	var server string
 	for line := range strings.Lines(read(filepath.Join(r.world.Dir, "agent", "config.yaml"))) {
-		if strings.HasPrefix(line, "server: ") {
-			server = line
+		if s, ok := strings.CutPrefix(line, "server: "); ok {
+			server = strings.TrimSpace(s)
 		}
 	}
 	r.token = strings.TrimSpace(read(filepath.Join(r.world.Dir, "agent", "token")))
-	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
-	for _, dir := range []string{"/etc/smime-agent", "/etc/smime-agent/policy.d"} {
-		must(t, os.Mkdir(r.path(dir), 0o755))
+	const example = "smime.example.com:8443"
+	script := scriptOf(t, "deploy.md")
+	if !strings.Contains(script, "server: "+example+"\n") {
+		t.Fatalf("the script in docs/deploy.md sets no server %s", example)
 	}
-	must(t, os.Mkdir(r.path("/var/lib/smime-agent"), 0o700))
-	policy := server + "server_ca: /etc/smime-agent/server-ca.pem\njoin_token_file: /var/lib/smime-agent/join-token\n" +
-		"proxy: none\nsync_floor: 1s\norganization: Example GmbH\n"
-	must(t, os.WriteFile(r.path("/etc/smime-agent/server-ca.pem"), []byte(ca), 0o644))
-	must(t, os.WriteFile(r.path("/etc/smime-agent/policy.d/50-company.yaml"), []byte(policy), 0o644))
-	must(t, os.WriteFile(r.path("/etc/smime-agent/config.yaml"), []byte("log_level: debug\n"), 0o644))
-	must(t, os.WriteFile(r.path("/var/lib/smime-agent/join-token"), []byte(r.token+"\n"), 0o600))
+	must(t, os.MkdirAll(r.path("/opt/rollout"), 0o755))
+	must(t, os.MkdirAll(r.path("/etc/smime-agent"), 0o755))
+	// These are of a distribution's own packages; rpm does not remove what it was not told of.
+	for _, dir := range []string{"/etc/xdg/autostart", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh/site-functions"} {
+		must(t, os.MkdirAll(r.path(dir), 0o755))
+	}
+	ca := read(filepath.Join(r.world.Dir, "central", "transport", "ca.crt"))
+	for path, text := range map[string]string{
+		"/opt/rollout/rollout.sh":      strings.Replace(script, example, server, 1),
+		"/opt/rollout/server-ca.pem":   ca,
+		"/etc/smime-agent/config.yaml": "proxy: none\nsync_floor: 1s\nlog_level: debug\n",
+	} {
+		must(t, os.WriteFile(r.path(path), []byte(text), 0o644))
+	}
+}
+
+// scriptOf is the first shell script in a document.
+func scriptOf(t *testing.T, document string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(read(filepath.Join("..", "..", "docs", document)), "```sh\n")
+	script, _, found := strings.Cut(rest, "```\n")
+	if !found {
+		t.Fatalf("docs/%s has no script", document)
+	}
+	return script
+}
+
+// TestScriptsOfDocuments: the script that is tested is the one in both languages.
+func TestScriptsOfDocuments(t *testing.T) {
+	comment := regexp.MustCompile(`(?m)\s*#.*$`)
+	english, chinese := comment.ReplaceAllString(scriptOf(t, "deploy.md"), ""), comment.ReplaceAllString(scriptOf(t, "deploy.zh-CN.md"), "")
+	if english != chinese {
+		t.Errorf("the scripts differ:\n%s\n%s", english, chinese)
+	}
 }
 
 func (r *rollout) login(t *testing.T) {
@@ -143,8 +179,9 @@ func (r *rollout) apt(t *testing.T, args ...string) {
 	r.run(t, append([]string{"apt-get", "--yes", "--quiet", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"}, args...)...)
 }
 
+// install runs the script of docs/deploy.md.
 func (r *rollout) install(t *testing.T) {
-	r.apt(t, "install", "/opt/smime-agent.deb")
+	r.rollOut(t)
 	for _, unit := range []string{agentUnit, helperUnit} {
 		if got := r.property(t, unit, "ActiveState"); got != "active" {
 			t.Errorf("%s is %s", unit, got)
@@ -157,6 +194,11 @@ func (r *rollout) install(t *testing.T) {
 	r.await(t, 30*time.Second, "the helper of the user who was logged in", func(s status.Report) bool {
 		return len(s.Users) == 1 && s.Users[0].Account == "alice"
 	})
+}
+
+func (r *rollout) rollOut(t *testing.T) {
+	t.Helper()
+	r.run(t, "env", "TOKEN="+r.token, "sh", "-c", "cd /opt/rollout && exec sh ./rollout.sh")
 }
 
 func (r *rollout) hardening(t *testing.T) {
@@ -188,6 +230,7 @@ func (r *rollout) proved(t *testing.T) {
 		t.Errorf("the certificate is in %s of %s", c.Store, c.Account)
 	}
 	r.keyIsThere(t)
+	r.rollOut(t) // which must do nothing now, and not leave the token behind
 	if _, err := os.Stat(r.path("/var/lib/smime-agent/join-token")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the token's file is still there: %v", err)
 	}
@@ -261,18 +304,44 @@ func (r *rollout) unprivileged(t *testing.T) {
 	}
 }
 
+// upgraded goes up to a package of the same programs under a higher version, and
+// down again.
 func (r *rollout) upgraded(t *testing.T) {
-	service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
-	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
-	if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
-		t.Error("an old program still runs")
+	newer := r.repacked(t, "999.0.0")
+	for _, step := range []struct{ version, path string }{{"999.0.0", newer}, {r.version(t), inMachine}} {
+		service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
+		r.apt(t, "install", "--allow-downgrades", step.path)
+		if got := r.version(t); got != step.version {
+			t.Errorf("installed: %s, want %s", got, step.version)
+		}
+		if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
+			t.Error("an old program still runs")
+		}
+		r.same(t, "after a change to version "+step.version)
 	}
-	r.same(t, "after an upgrade")
+}
+
+func (r *rollout) version(t *testing.T) string {
+	t.Helper()
+	return r.run(t, "dpkg-query", "--show", "--showformat=${Version}", "smime-agent")
+}
+
+// repacked is the package once more, with another version.
+func (r *rollout) repacked(t *testing.T, version string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "package")
+	output(t, "dpkg-deb", "--raw-extract", built(t, ".deb"), dir)
+	control := filepath.Join(dir, "DEBIAN", "control")
+	text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(control), "Version: "+version)
+	must(t, os.WriteFile(control, []byte(text), 0o644))
+	const path = "/opt/rollout/newer.deb"
+	output(t, "dpkg-deb", "--build", "-Znone", dir, r.path(path))
+	return path
 }
 
 func (r *rollout) switchedOff(t *testing.T) {
 	r.run(t, "systemctl", "disable", "--now", agentUnit)
-	r.apt(t, "install", "--reinstall", "/opt/smime-agent.deb")
+	r.apt(t, "install", "--reinstall", inMachine)
 	if got := r.property(t, agentUnit, "ActiveState"); got != "inactive" {
 		t.Errorf("an upgrade made the service %s that the administrator had switched off", got)
 	}
@@ -284,7 +353,7 @@ func (r *rollout) removed(t *testing.T) {
 	r.apt(t, "remove", "smime-agent")
 	r.nothingRuns(t)
 	r.keyIsThere(t)
-	r.apt(t, "install", "/opt/smime-agent.deb")
+	r.apt(t, "install", inMachine)
 	r.same(t, "after removing and installing again")
 }
 
@@ -297,10 +366,41 @@ func (r *rollout) nothingRuns(t *testing.T) {
 
 // leftOver is what docs/deploy.md says remains after purging: what others put
 // into the policy folder, and what is the users' own.
-var leftOver = regexp.MustCompile(`^/home/alice/(\.pki|\.local(/state(/smime-agent)?)?)$|^/home/alice/\.(pki|local/state/smime-agent)/`)
+var leftOver = regexp.MustCompile(`^/home/alice/(\.pki|\.local(/state(/smime-agent)?)?)$|^/home/alice/\.(pki|local/state/smime-agent)/|` +
+	`^/etc/smime-agent/(policy\.d(/50-company\.yaml)?|server-ca\.pem)$`)
 
 func (r *rollout) purged(t *testing.T) {
 	r.apt(t, "purge", "smime-agent")
+	r.allGone(t)
+}
+
+// asRPM goes the same way by rpm itself, on Debian and so without what the
+// package depends on: it is the scripts that are tried, with rpm's arguments.
+func (r *rollout) asRPM(t *testing.T) {
+	// rpm's own database is no file of ours.
+	rpm := func(args ...string) {
+		r.run(t, append([]string{"rpm", "--dbpath", "/var/cache/rpm", "--nodeps"}, args...)...)
+	}
+	must(t, os.Mkdir(r.path("/var/lib/smime-agent"), 0o700))
+	must(t, os.WriteFile(r.path("/var/lib/smime-agent/join-token"), []byte(r.token+"\n"), 0o600))
+	must(t, os.WriteFile(r.path("/etc/smime-agent/config.yaml"), []byte("proxy: none\nsync_floor: 1s\n"), 0o644))
+	rpm("--install", rpmInMachine)
+	r.report = r.await(t, 60*time.Second, "a proved certificate after rpm --install", func(s status.Report) bool {
+		return s.Device.Joined && len(s.Users) == 1 && usable(s)
+	})
+	before := r.property(t, agentUnit, "MainPID")
+	rpm("--upgrade", "--force", rpmInMachine)
+	if r.property(t, agentUnit, "MainPID") == before || r.property(t, agentUnit, "UnitFileState") != "enabled" {
+		t.Error("after an upgrade the old program still runs, or the service is not enabled")
+	}
+	r.same(t, "after rpm --upgrade")
+	rpm("--erase", "smime-agent")
+	r.allGone(t)
+}
+
+// allGone compares the disk with what was on it before.
+func (r *rollout) allGone(t *testing.T) {
+	t.Helper()
 	r.nothingRuns(t)
 	r.keyIsThere(t)
 	var wrong []string
@@ -333,7 +433,7 @@ func (r *rollout) files(t *testing.T) map[string]bool {
 	all := map[string]bool{}
 	out := output(t, "find", r.root, "-xdev", "(", "-path", r.path("/var/cache"), "-o", "-path", r.path("/var/lib/dpkg"), "-o",
 		"-path", r.path("/var/lib/apt"), "-o", "-path", r.path("/var/lib/systemd"), "-o", "-path", r.path("/var/log/journal"), "-o",
-		"-path", r.path("/var/log/apt"), "-o", "-path", r.path("/var/log/dpkg.log"), "-o", "-path", r.path("/tmp"), "-o", "-path", r.path("/var/tmp"), "-o", "-path", r.path("/run"), ")", "-prune", "-o", "-print")
+		"-path", r.path("/var/log/apt"), "-o", "-path", r.path("/var/log/dpkg.log"), "-o", "-path", r.path("/tmp"), "-o", "-path", r.path("/var/tmp"), "-o", "-path", r.path("/opt/rollout"), "-o", "-path", r.path("/run"), ")", "-prune", "-o", "-print")
 	for line := range strings.Lines(out) {
 		all[strings.TrimPrefix(strings.TrimSpace(line), r.root)] = true
 	}

@@ -1,9 +1,10 @@
-//go:build linux
+//go:build linux || darwin
 
 package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +23,8 @@ type Process struct {
 
 func (w *World) start(adjust func(*exec.Cmd), program string, args ...string) (*Process, error) {
 	p := &Process{name: program, cmd: exec.Command(filepath.Join(w.Bin, program), args...), done: make(chan struct{})}
-	p.cmd.Env = append(session(), "HOME="+w.Dir)
-	// Whatever ends this program ends its children too; and none of them has our
-	// terminal, so that nobody but a test's own desktop is ever asked anything.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
+	p.cmd.Env = append(session(), "HOME="+cmp.Or(w.HomeDir, w.Dir))
+	p.cmd.SysProcAttr = attributes()
 	if adjust != nil {
 		adjust(p.cmd)
 	}

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -49,6 +50,9 @@ func damages() []damage {
 			return os.WriteFile(path, []byte("this is no record"), 0o600)
 		}},
 		{name: "removed", quick: true, do: func(_ *rand.Rand, path string, _ []byte) error { return os.Remove(path) }},
+		{name: "policy alone", quick: true, told: true, do: func(_ *rand.Rand, path string, raw []byte) error {
+			return os.WriteFile(path, spoil(raw, "policy"), 0o600)
+		}},
 		{name: "empty", do: cut(func(int) int { return 0 })},
 		{name: "one page", told: true, do: cut(func(int) int { return 4096 })},
 		{name: "half", told: true, do: cut(func(n int) int { return n / 2 / 4096 * 4096 })},
@@ -61,6 +65,23 @@ func damages() []damage {
 		all = append(all, damage{name: fmt.Sprintf("page %d", i), do: page(i)})
 	}
 	return all
+}
+
+// spoil changes every record of a bucket, those of earlier transactions too. A
+// record has its bucket's name, with a length before it, ahead of its content
+// (agent/state/record.go).
+func spoil(raw []byte, bucket string) []byte {
+	mark := append([]byte{byte(len(bucket))}, bucket...)
+	for at := 0; ; {
+		i := bytes.Index(raw[at:], mark)
+		if i < 0 {
+			return raw
+		}
+		at += i + len(mark)
+		for j := at + 16; j < min(at+24, len(raw)); j++ {
+			raw[j] ^= 0x55
+		}
+	}
 }
 
 // TestDamagedRecord is case F8: the service starts, sets the file aside, and

@@ -7,9 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +22,8 @@ import (
 
 // prefix is a fresh Windows under Wine, with a screen that nobody sees.
 type prefix struct {
-	t         *testing.T
+	// t is the running step's, whole that of all of them.
+	t, whole  *testing.T
 	dir, wine string
 	env       []string
 	// artifacts is where the test leaves what a person may want to look at.
@@ -36,7 +40,7 @@ const (
 
 func newPrefix(t *testing.T) *prefix {
 	t.Helper()
-	p := &prefix{t: t, wine: platformtest.NeedFile(t, "Wine", "/usr/lib/wine/wine64"), artifacts: t.ArtifactDir()}
+	p := &prefix{t: t, whole: t, wine: platformtest.NeedFile(t, "Wine", "/usr/lib/wine/wine64"), artifacts: t.ArtifactDir()}
 	platformtest.NeedPrograms(t, "wineboot", "x86_64-w64-mingw32-gcc", "Xvfb", "xdotool", "import")
 	// Not t.TempDir, whose cleaning fails while Wine's processes are on their way out.
 	dir, err := os.MkdirTemp("", "smime-wine-")
@@ -72,25 +76,28 @@ func (p *prefix) end() {
 	_ = os.RemoveAll(p.dir)
 }
 
-// screen starts an X server and gives its name.
+// screen starts an X server and gives its name. The number is drawn, not left to
+// the server's -displayfd: with that it takes no lock, and may share a number with
+// another.
 func (p *prefix) screen() string {
 	p.t.Helper()
-	read, write, err := os.Pipe()
-	p.must(err)
-	defer read.Close()
-	cmd := exec.CommandContext(p.t.Context(), "Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp")
-	cmd.ExtraFiles = []*os.File{write}
+	number := 1000 + rand.N(50000)
+	name := fmt.Sprintf(":%d", number)
+	cmd := exec.Command("Xvfb", name, "-screen", "0", "1024x768x24", "-nolisten", "tcp")
 	p.must(cmd.Start())
-	p.must(write.Close())
 	p.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	p.must(read.SetReadDeadline(time.Now().Add(20 * time.Second)))
-	number := make([]byte, 8)
-	n, err := read.Read(number)
-	p.must(err)
-	return ":" + strings.TrimSpace(string(number[:n]))
+	socket := fmt.Sprintf("/tmp/.X11-unix/X%d", number)
+	for deadline := time.Now().Add(winePatience); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			return name
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatal("no screen came up")
+		}
+	}
 }
 
 // randomNumbers gives Wine 8 the library that Go programs start with.
@@ -139,18 +146,27 @@ func (p *prefix) program(limit time.Duration, log, name string, args ...string) 
 func (p *prefix) output(limit time.Duration, log, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), limit)
 	defer cancel()
-	file, err := os.CreateTemp(p.dir, log+"-*.log")
+	dir, err := os.MkdirTemp(p.dir, log+"-")
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, file, file
+	cmd.Env = p.env
+	said, complained := filepath.Join(dir, "out"), filepath.Join(dir, "err")
+	for path, to := range map[string]*io.Writer{said: &cmd.Stdout, complained: &cmd.Stderr} {
+		file, err := os.Create(path)
+		if err != nil {
+			return "", err
+		}
+		defer file.Close()
+		*to = file
+	}
 	err = cmd.Run()
-	raw, reading := os.ReadFile(file.Name())
-	text := strings.ReplaceAll(string(raw), "\r", "")
+	out, reading := os.ReadFile(said)
+	text := strings.ReplaceAll(string(out), "\r", "")
 	if err != nil {
-		err = fmt.Errorf("%s %q: %w\n%s", name, args, err, text)
+		why, _ := os.ReadFile(complained)
+		err = fmt.Errorf("%s %q: %w\n%s%s", name, args, err, text, strings.ReplaceAll(string(why), "\r", ""))
 	}
 	return text, errors.Join(err, reading)
 }
@@ -169,42 +185,48 @@ func (p *prefix) run(args ...string) string {
 	return out
 }
 
-// start starts a program of Windows and lets it run.
+// start starts a program of Windows and lets it run, longer than the step.
 func (p *prefix) start(args ...string) *exec.Cmd {
 	p.t.Helper()
 	cmd := exec.Command(p.wine, append([]string{windowsPrograms + args[0]}, args[1:]...)...)
 	cmd.Env = p.env
 	p.must(cmd.Start())
-	p.t.Cleanup(func() {
+	p.whole.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
 	return cmd
 }
 
-// resident is what the processes of a program hold in memory, in bytes each
-// (VmRSS, proc(5)).
-func (p *prefix) resident(exe string) (all []int64) {
+// processes are those of a program of Windows in this prefix.
+func (p *prefix) processes(exe string) (pids []int) {
 	p.t.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	p.must(err)
 	for _, file := range found {
 		line, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(bytes.SplitN(line, []byte{0}, 2)[0], []byte(exe)) {
+		if err != nil || !bytes.HasSuffix(bytes.SplitN(line, []byte{0}, 2)[0], []byte(exe)) {
 			continue
 		}
-		if env, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ")); err != nil || !bytes.Contains(env, []byte(p.dir)) {
+		dir := filepath.Dir(file)
+		if env, err := os.ReadFile(filepath.Join(dir, "environ")); err != nil || !bytes.Contains(env, []byte(p.dir)) {
 			continue // another test's
 		}
-		state, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status"))
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(state), "VmRSS:")
-		var kilobytes int64
-		if _, err := fmt.Sscan(rest, &kilobytes); err == nil {
-			all = append(all, kilobytes<<10)
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	return all
+	return pids
+}
+
+// resident is what a process holds in memory, in bytes (VmRSS, proc(5)).
+func (p *prefix) resident(pid int) int64 {
+	p.t.Helper()
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	p.must(err)
+	_, rest, _ := strings.Cut(string(state), "VmRSS:")
+	var kilobytes int64
+	_, err = fmt.Sscan(rest, &kilobytes)
+	p.must(err)
+	return kilobytes << 10
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || darwin
 
 package e2e
 
@@ -39,6 +39,9 @@ type World struct {
 	Host string
 	// Settings are further lines of the agent's config.yaml.
 	Settings []string
+	// HomeDir is the HOME of the service; Dir if empty. On macOS the keychains are
+	// found by it.
+	HomeDir string
 	// Output gets what the processes print; nil throws it away.
 	Output io.Writer
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -221,10 +222,13 @@ func (s *session) Prove(_ context.Context, w ProofWanted) (p Proof, err error) {
 	return p, err
 }
 
-func (s *session) Inventory(context.Context, []Module) (inv Inventory, err error) {
+func (s *session) Inventory(_ context.Context, modules []Module) (inv Inventory, err error) {
 	err = s.effect(func() error {
-		inv = Inventory{Stores: slices.Clone(s.u.stores), Failures: s.u.failures}
-		for _, store := range s.u.stores {
+		stores := slices.DeleteFunc(slices.Clone(s.u.stores), func(f StoreFound) bool {
+			return strings.HasPrefix(f.Name, "pkcs11:") && len(modules) == 0
+		})
+		inv = Inventory{Stores: stores, Failures: s.u.failures}
+		for _, store := range stores {
 			for id, k := range s.u.keys[store.Name] {
 				spki, _ := x509.MarshalPKIXPublicKey(k.private.Public())
 				inv.Keys = append(inv.Keys, KeyFound{ID: id, Store: store.Name, PublicKey: spki, Chain: k.chain})

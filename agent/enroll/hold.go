@@ -31,6 +31,9 @@ func (g *Engine) hold(n *entry, err error) {
 		g.end(e, x)
 		return
 	default:
+		if x.Code == CodeCertificateRejected && (n.e.Problem == nil || n.e.Problem.Code != x.Code) {
+			g.audit(EventRejected, e, false, "code", string(x.Code)) // once, although it may pass later
+		}
 		e.Attempts++
 		e.NextAttempt = now.Add(g.backoff(e.Attempts, g.Timing.BackoffCap, x.RetryAfter))
 	}

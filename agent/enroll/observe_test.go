@@ -250,32 +250,6 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// TestAdoptionAwaitsPolicy: the record is gone, and the first policy knows of no
-// user yet. What lies in the stores is in use again once the next one does, and
-// nothing is asked for.
-func TestAdoptionAwaitsPolicy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		u := w.person("uid:1")
-		w.plant(t, u, "smime-old", "a@example.com", time.Now().Add(-100*day))
-		w.plant(t, u, "smime-best", "a@example.com", time.Now().Add(-50*day))
-		a := assignment("uid:1", "a@example.com")
-		a.Stores = []string{"nss:default"}
-		g, _ := w.engine()
-		stop := w.runEngine(g, w.policy())
-		g.Attach("uid:1")
-		w.settle(time.Minute)
-		if err := g.Apply(w.policy(a)); err != nil {
-			t.Fatal(err)
-		}
-		w.settle(time.Hour)
-		if e := only(t, g, Active); e.ID != "smime-best" || len(w.requests) != 0 {
-			t.Errorf("%s is active after %d requests", e.ID, len(w.requests))
-		}
-		stop()
-	})
-}
-
 // TestRestore: the record was damaged; central's list and the stores give it back.
 func TestRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

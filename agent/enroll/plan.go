@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -26,7 +27,16 @@ func (g *Engine) Apply(p Policy) error {
 	}
 	p.Assignments = good
 	first := !g.hasPolicy
+	modules := map[string][]Module{}
+	for name := range g.users {
+		modules[name] = g.userModules(name)
+	}
 	g.policy, g.hasPolicy = p, true
+	for name, u := range g.users { // with other modules there may be other stores
+		if !slices.Equal(modules[name], g.userModules(name)) {
+			u.due, u.read = true, time.Time{}
+		}
+	}
 	if first {
 		g.judgeAgain()
 	} else { // what lies in the stores may fit now; that comes before anything new

@@ -32,6 +32,7 @@ func testSession(t *testing.T, l lend) {
 	t.Run("install refuses", func(t *testing.T) { suiteInstallRefuses(t, l) })
 	t.Run("proofs that fail", func(t *testing.T) { suiteProofs(t, l) })
 	t.Run("kept", func(t *testing.T) { suiteKept(t, l) })
+	t.Run("clock", func(t *testing.T) { suiteClock(t, l) })
 	t.Run("inventory", func(t *testing.T) { suiteInventory(t, l) })
 	t.Run("discard", func(t *testing.T) { suiteDiscard(t, l) })
 	t.Run("person", func(t *testing.T) { suitePerson(t, l) })
@@ -346,6 +347,22 @@ func suiteKept(t *testing.T, l lend) {
 	store.fail, store.certs = nil, nil
 	if p, err = s.Prove(t.Context(), kept); err != nil || p.OK() {
 		t.Errorf("certificate gone: %+v, %v", p, err)
+	}
+}
+
+// suiteClock: the service knows the time better than the session does.
+func suiteClock(t *testing.T, l lend) {
+	w := newWorld(t, newStore("mem", platform.P256))
+	s := l(t, w.session)
+	wanted := w.proof(enrolled(t, w, s, nil))
+	right := w.now
+	w.now = w.now.Add(-24 * time.Hour)
+	if p, err := s.Prove(t.Context(), wanted); err != nil || p.OK() {
+		t.Errorf("by the session's clock: %+v, %v", p, err)
+	}
+	wanted.Now = right
+	if p, err := s.Prove(t.Context(), wanted); err != nil || !p.OK() || !p.At.Equal(right) {
+		t.Errorf("by the service's: %+v, %v", p, err)
 	}
 }
 

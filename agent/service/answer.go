@@ -188,7 +188,7 @@ func (s *Service) raised() []status.Raised {
 	}
 	if s.client != nil {
 		for _, c := range s.client.Conditions() {
-			all = append(all, status.Raised{Code: c.Code, Detail: wrongPart(c.Text), Since: c.Since, Enrollment: c.EnrollmentID})
+			all = append(all, status.Raised{Code: c.Code, Detail: more(c.Code, c.Text), Since: c.Since, Enrollment: c.EnrollmentID})
 		}
 	}
 	return all

@@ -179,6 +179,9 @@ func (a *auditTrail) line(e enroll.Event) auditLine {
 		Store: n.Store, State: string(n.State), Reason: string(n.Reason), Protection: n.Protection,
 		Serial: enroll.SerialOf(n), Code: e.Fields["code"], Detail: e.Fields["detail"],
 	}
+	if e.Code == enroll.EventRevoked {
+		l.Detail = "reason " + e.Fields["reason"] + ", revoked at " + e.Fields["revoked_at"]
+	}
 	if user := e.Fields["user"]; user != "" {
 		l.User = user
 	}

@@ -308,10 +308,7 @@ func (s *Service) showContact(err error) {
 	var detail string
 	if err != nil {
 		e := enroll.AsError(err)
-		code, detail = e.Code, e.Hint
-		if code != control.CodeUnconfigured {
-			detail = wrongPart(detail)
-		}
+		code, detail = e.Code, more(e.Code, e.Hint)
 	}
 	s.mu.Lock()
 	before := s.hindrance
@@ -329,9 +326,17 @@ func (s *Service) showContact(err error) {
 	s.showProblems()
 }
 
-// wrongPart leaves out the last sentence of a hint, which says what to do: that
-// the condition says itself.
-func wrongPart(hint string) string {
+// more is what a hint tells beyond the condition's own sentences: not what to do,
+// and nothing where those say all.
+func more(code enroll.Code, hint string) string {
+	switch code {
+	case control.CodeDevicePending, control.CodeDeviceRefused, control.CodeMachineCloned, control.CodeIdentityExpired,
+		control.CodeIdentityRefused, control.CodeSecretsFailed, control.CodePolicyUnusable, enroll.CodeControlOverloaded:
+		return ""
+	case control.CodeUnconfigured:
+		return hint // names the setting, and what it must be
+	default:
+	}
 	if i := strings.LastIndex(hint, ". "); i > 0 {
 		return hint[:i+1]
 	}

@@ -58,3 +58,20 @@ func TestAFreshMachineIsLedToItsCertificate(t *testing.T) {
 		t.Errorf("conditions are left: %+v", r.Conditions)
 	}
 }
+
+func TestADetailIsWhatTheConditionDoesNotSay(t *testing.T) {
+	for _, c := range []struct {
+		code       enroll.Code
+		hint, want string
+	}{
+		{status.TokenRefused, "The join token's life is over. Give this machine a new join token.", "The join token's life is over."},
+		{status.ControlUntrusted, `h shows a certificate issued by "O=Acme Inc. Ltd". Correct the pin.`, `h shows a certificate issued by "O=Acme Inc. Ltd".`},
+		{status.DevicePending, "This machine waits. Approve it.", ""},
+		{status.Unconfigured, "Not set yet: server. The file is x.", "Not set yet: server. The file is x."},
+		{enroll.CodeRecordFailed, "One sentence.", "One sentence."},
+	} {
+		if got := more(c.code, c.hint); got != c.want {
+			t.Errorf("%s: %q", c.code, got)
+		}
+	}
+}

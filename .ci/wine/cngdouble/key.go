@@ -210,6 +210,13 @@ func NCryptFreeBuffer(p unsafe.Pointer) uint32 {
 //export NCryptGetProperty
 func NCryptGetProperty(h uintptr, property *uint16, into *byte, size uint32, n *uint32, _ uint32) uint32 {
 	if p, found := object[provider](h); found {
+		if utf16(property) == "Impl Type" {
+			kind := byte(2)
+			if p.tpm() {
+				kind = 1
+			}
+			return give([]byte{kind, 0, 0, 0}, buffer(into, size), n)
+		}
 		if utf16(property) != "PCP_PLATFORM_TYPE" || !p.tpm() {
 			return nteNotSupported
 		}

@@ -111,10 +111,13 @@ func NCryptSecretAgreement(h, other uintptr, out *uintptr, _ uint32) uint32 {
 }
 
 //export NCryptDeriveKey
-func NCryptDeriveKey(h uintptr, kdf *uint16, params unsafe.Pointer, into *byte, size uint32, n *uint32, _ uint32) uint32 {
+func NCryptDeriveKey(h uintptr, kdf *uint16, params unsafe.Pointer, into *byte, size uint32, n *uint32, flags uint32) uint32 {
 	a, found := object[agreed](h)
 	if !found {
 		return nteInvalid
+	}
+	if flags != 0 { // none is documented that fits
+		return nteParameter
 	}
 	if utf16(kdf) != "TRUNCATE" {
 		return nteNotSupported

@@ -44,7 +44,11 @@ func serve(ctx context.Context, o ServeOptions) error {
 	if o.PolicyDir != "" {
 		sources.Policy = config.PolicyFolder(o.PolicyDir)
 	}
-	return service.Serve(ctx, service.Options{Sources: sources, Version: o.Version, Managed: o.Managed})
+	options := service.Options{Sources: sources, Version: o.Version, Managed: o.Managed}
+	if term.IsTerminal(int(os.Stderr.Fd())) { // somebody runs it by hand, and looks
+		options.Console = os.Stderr
+	}
+	return service.Serve(ctx, options)
 }
 
 func control(_ context.Context, action ControlAction) error {

@@ -3,6 +3,10 @@
 // It listens nowhere, has no window of its own, and ends with the session.
 package main
 
+// The manifest asks Windows for its newer dialogs and for sharp text on every
+// screen, and for no more rights than the user has.
+//go:generate go run github.com/tc-hib/go-winres@v0.3.3 make --in winres.json --arch amd64,arm64 --out rsrc
+
 import (
 	"context"
 	"errors"
@@ -25,6 +29,7 @@ func main() {
 	err := run(ctx, env{
 		args: os.Args[1:], getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr,
 		user: platform.CurrentUser, stores: platform.Stores, prompter: platform.NewPrompter(), settings: settings, attach: attach,
+		supervise: platform.Supervise,
 	})
 	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {

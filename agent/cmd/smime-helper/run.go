@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"smime-agent/agent/config"
@@ -30,6 +32,8 @@ type env struct {
 	// settings are what the administrator set, as far as this user can read it.
 	settings func() config.Settings
 	attach   func(ctx context.Context, address string, once bool, l local.Lending) error
+	// supervise is [platform.Supervise].
+	supervise func(ctx context.Context, args []string, crashed func(error, []byte)) error
 	// watch is how often the stores are looked at; 0 is the default.
 	watch time.Duration
 }
@@ -38,6 +42,8 @@ type env struct {
 type options struct {
 	address, language string
 	once, version     bool
+	// supervise starts a helper as a child, and again after a crash.
+	supervise bool
 }
 
 func parse(e env) (options, error) {
@@ -48,6 +54,7 @@ func parse(e env) (options, error) {
 	flags.StringVar(&o.language, "language", "", "BCP 47 `tag` of the language of prompts (default: the user's)")
 	flags.BoolVar(&o.once, "once", false, "end when the service ends, instead of waiting for it to come back")
 	flags.BoolVar(&o.version, "version", false, "print the version")
+	flags.BoolVar(&o.supervise, "supervise", false, "run the helper as a child and start it again if it crashes, where the system does not")
 	if err := flags.Parse(e.args); err != nil {
 		return o, err
 	}
@@ -72,6 +79,9 @@ func run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
+	if o.supervise {
+		return superviseChild(ctx, e, paths)
+	}
 	log, closeLog := openLog(paths.State, e.stderr)
 	defer closeLog()
 	if err := platform.Lacking(); err != nil {
@@ -90,6 +100,18 @@ func run(ctx context.Context, e env) error {
 		log.Error("helper ended", "error", err.Error())
 	}
 	return errors.Join(err, unlock())
+}
+
+// superviseChild keeps a helper running. What a crashed one wrote last lies beside
+// its log.
+func superviseChild(ctx context.Context, e env, paths platform.UserPaths) error {
+	isFlag := func(arg string) bool { return strings.TrimLeft(arg, "-") == "supervise" }
+	return e.supervise(ctx, slices.DeleteFunc(slices.Clone(e.args), isFlag), func(err error, lastWords []byte) {
+		text := fmt.Appendf(nil, "%s smime-helper %s: %v\n%s", time.Now().UTC().Format(time.RFC3339), version, err, lastWords)
+		if platform.PrivateDir(paths.State) == nil {
+			_ = platform.WriteFile(filepath.Join(paths.State, "helper-crash.log"), text, 0o600) // nobody is there to be told
+		}
+	})
 }
 
 // lockSession locks in the runtime folder, which is this machine's; a home folder

@@ -291,3 +291,37 @@ func TestWithoutARuntimeFolder(t *testing.T) {
 	}
 	f.logged(t, "no runtime folder")
 }
+
+func TestSupervise(t *testing.T) {
+	f := newFixture(t)
+	f.env.args = []string{"--supervise", "--language", "en"}
+	f.env.supervise = func(_ context.Context, args []string, crashed func(error, []byte)) error {
+		if len(args) != 2 || args[0] != "--language" {
+			t.Errorf("the child gets %q", args)
+		}
+		crashed(errors.New("exit status 2"), []byte("panic: broken"))
+		return nil
+	}
+	if err := run(t.Context(), f.env); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(filepath.Join(f.home, "state", "smime-agent", "helper-crash.log"))
+	if err != nil || !strings.Contains(string(kept), "panic: broken") {
+		t.Errorf("%q, %v", kept, err)
+	}
+}
+
+// TestManifest: without it Windows has no task dialogs for the helper.
+func TestManifest(t *testing.T) {
+	for _, name := range []string{"rsrc_windows_amd64.syso", "rsrc_windows_arm64.syso"} {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"Microsoft.Windows.Common-Controls", "permonitorv2", `level="asInvoker"`} {
+			if !bytes.Contains(raw, []byte(want)) {
+				t.Errorf("%s lacks %s", name, want)
+			}
+		}
+	}
+}

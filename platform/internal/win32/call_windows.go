@@ -14,7 +14,6 @@ func library(name string) *windows.LazyDLL { return windows.NewLazySystemDLL(nam
 var (
 	advapi32 = library("advapi32.dll")
 	comctl32 = library("comctl32.dll")
-	kernel32 = library("kernel32.dll")
 	ntdll    = library("ntdll.dll")
 	shell32  = library("shell32.dll")
 	user32   = library("user32.dll")

@@ -42,6 +42,6 @@ func askThread(ask func(windows.Token) error) error {
 	if err := windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token); err != nil {
 		return fmt.Errorf("open the client's token: %w", err)
 	}
-	defer token.Close()
+	defer func() { _ = token.Close() }()
 	return ask(token)
 }

@@ -110,7 +110,8 @@ func Containers() (names []string, err error) {
 		buf := make([]byte, 1024) // a name has at most MAX_PATH characters
 		n := uint32(len(buf))
 		err := boolean(procCryptGetProvParam, uintptr(h), enumContainers, uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&n)), flag)
-		if hasCode(err, codeNoMoreItems) {
+		// "File not found" may stand for a user who never had a key; not seen under Wine.
+		if hasCode(err, codeNoMoreItems) || len(names) == 0 && hasCode(err, codeFileNotFound) {
 			return names, nil
 		}
 		if err != nil {
@@ -156,11 +157,12 @@ func (k *CAPIKey) export(layout uintptr) ([]byte, error) {
 }
 
 // Exportable says whether the private key can be had. It asks for the key's
-// permissions and tries: an answer that is not a refusal counts as yes.
+// permissions, where the provider knows them, and tries: an answer that is not
+// a refusal counts as yes.
 func (k *CAPIKey) Exportable() (bool, error) {
 	var granted uint32
 	n := uint32(4)
-	if err := boolean(procCryptGetKeyParam, k.key, permissions, uintptr(unsafe.Pointer(&granted)), uintptr(unsafe.Pointer(&n)), 0); err != nil {
+	if err := boolean(procCryptGetKeyParam, k.key, permissions, uintptr(unsafe.Pointer(&granted)), uintptr(unsafe.Pointer(&n)), 0); err != nil && ClassOf(err) != Unsupported {
 		return true, err
 	}
 	if granted&mayExport != 0 {

@@ -24,16 +24,9 @@ func (k *CNGKey) set(property string, value, flags uint32) error {
 	return status(procNCryptSetProperty, k.handle, uintptr(unsafe.Pointer(w)), uintptr(unsafe.Pointer(v)), 4, uintptr(flags))
 }
 
-// Number reads a property that is a DWORD, such as "Export Policy" (0: never),
-// "Impl Type" (1 hardware, 2 software) or "Key Usage".
-func (k *CNGKey) Number(property string) (uint32, error) {
-	v := new(uint32)
-	n, err := get(k.handle, property, unsafe.Pointer(v), 4)
-	if err == nil && n != 4 {
-		err = errBlob
-	}
-	return *v, err
-}
+// Number reads a property that is a DWORD, such as "Export Policy" (0: never)
+// or "Key Usage".
+func (k *CNGKey) Number(property string) (uint32, error) { return number(k.handle, property) }
 
 // Export gives the key in the layout of that name, e.g. "RSAPUBLICBLOB".
 func (k *CNGKey) Export(layout string) ([]byte, error) {
@@ -151,7 +144,7 @@ func derive(agreed uintptr) ([]byte, error) {
 	}
 	buf, n := make([]byte, 256), new(uint32)
 	err = status(procNCryptDeriveKey, agreed, uintptr(unsafe.Pointer(raw)), 0, uintptr(unsafe.Pointer(&buf[0])),
-		uintptr(len(buf)), uintptr(unsafe.Pointer(n)), ncryptSilent)
+		uintptr(len(buf)), uintptr(unsafe.Pointer(n)), 0)
 	little, err := cut(buf, *n, err)
 	return Reversed(little), err
 }

@@ -41,6 +41,7 @@ const (
 
 // The codes that the code asks for by name (winerror.h).
 const (
+	codeFileNotFound = 2   // ERROR_FILE_NOT_FOUND
 	codeNoMoreFiles  = 18  // ERROR_NO_MORE_FILES
 	codeProcNotFound = 127 // ERROR_PROC_NOT_FOUND
 	codeMoreData     = 234 // ERROR_MORE_DATA
@@ -58,13 +59,13 @@ var codes = map[uint32]struct {
 	name  string
 	class Class
 }{
-	2:    {"ERROR_FILE_NOT_FOUND", ""},
-	5:    {"ERROR_ACCESS_DENIED", Denied},
-	50:   {"ERROR_NOT_SUPPORTED", Unsupported},
-	87:   {"ERROR_INVALID_PARAMETER", ""},
-	126:  {"ERROR_MOD_NOT_FOUND", Unsupported},
-	127:  {"ERROR_PROC_NOT_FOUND", Unsupported},
-	1223: {"ERROR_CANCELLED", Denied},
+	codeFileNotFound: {"ERROR_FILE_NOT_FOUND", ""},
+	5:                {"ERROR_ACCESS_DENIED", Denied},
+	50:               {"ERROR_NOT_SUPPORTED", Unsupported},
+	87:               {"ERROR_INVALID_PARAMETER", ""},
+	126:              {"ERROR_MOD_NOT_FOUND", Unsupported},
+	127:              {"ERROR_PROC_NOT_FOUND", Unsupported},
+	1223:             {"ERROR_CANCELLED", Denied},
 
 	0x80090003:      {"NTE_BAD_KEY", ""},
 	codeBadLength:   {"NTE_BAD_LEN", Unreadable},

@@ -30,12 +30,12 @@ func newManaged(t *testing.T, text string) *machine {
 	t.Helper()
 	m := newMachine(t)
 	m.write("managed.plist", text, 0o644)
-	m.Policy = config.PropertyList(filepath.Join(m.dir, "managed.plist"))
+	m.Policy = config.SystemPolicy(filepath.Join(m.dir, "managed.plist"))
 	return m
 }
 
-// TestPropertyList reads managed preferences; they win over the file.
-func TestPropertyList(t *testing.T) {
+// TestManaged reads managed preferences; they win over the file.
+func TestManaged(t *testing.T) {
 	m := newManaged(t, managedXML)
 	m.file("server: other.example:1\nlog_level: debug\n")
 	s, problems := m.load()
@@ -52,8 +52,8 @@ func TestPropertyList(t *testing.T) {
 	}
 }
 
-// TestPropertyListBinary: device management files the binary form.
-func TestPropertyListBinary(t *testing.T) {
+// TestManagedBinary: device management files the binary form.
+func TestManagedBinary(t *testing.T) {
 	data, err := plist.Marshal(map[string]any{"server": "central.example:8443", "server_pin": []string{pinA}, "log_max_files": 9}, plist.BinaryFormat)
 	if err != nil {
 		t.Fatal(err)
@@ -65,8 +65,8 @@ func TestPropertyListBinary(t *testing.T) {
 	}
 }
 
-// TestPropertyListBroken: policy is not lifted by breaking it.
-func TestPropertyListBroken(t *testing.T) {
+// TestManagedBroken: policy is not lifted by breaking it.
+func TestManagedBroken(t *testing.T) {
 	m := newManaged(t, managedXML)
 	m.file("server: other.example:1\nserver_pin: " + pinA + "\n")
 	good, _ := m.load()
@@ -88,9 +88,9 @@ func TestPropertyListBroken(t *testing.T) {
 	}
 }
 
-// TestPropertyListAbsent: without management nothing is managed.
-func TestPropertyListAbsent(t *testing.T) {
-	if layers := config.PropertyList(filepath.Join(t.TempDir(), "none.plist")).Layers(); layers != nil {
+// TestManagedAbsent: without management nothing is managed.
+func TestManagedAbsent(t *testing.T) {
+	if layers := config.SystemPolicy(filepath.Join(t.TempDir(), "none.plist")).Layers(); layers != nil {
 		t.Errorf("%+v", layers)
 	}
 }
