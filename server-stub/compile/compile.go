@@ -15,11 +15,11 @@ import (
 )
 
 // Policy makes the part of the policy that concerns the users of one device, with
-// the trust anchor (DER) of its certificates.
-func Policy(p *policy.Policy, users []*controlv1.UserPresence, anchor []byte) *controlv1.Policy {
+// the trust anchors (DER) of its certificates.
+func Policy(p *policy.Policy, users []*controlv1.UserPresence, anchors [][]byte) *controlv1.Policy {
 	out := &controlv1.Policy{
 		Organization: p.Organization.Name, Contact: p.Contact, InstallAnchors: p.InstallAnchors,
-		Anchors: [][]byte{anchor},
+		Anchors: anchors,
 	}
 	var profiles []string
 	for _, user := range users {

@@ -132,6 +132,9 @@ func (s *Server) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]
 		FingerprintSha256: hex.EncodeToString(sum[:]), Certificate: r.Certificate,
 		Submitted: timestamppb.New(r.Submitted), Reason: r.Reason, Replaces: r.Replaces,
 	}
+	if r.Authority != "" { // the reference stays ours, the number is the other CA's
+		entry.Serial = cert.SerialNumber.Text(16)
+	}
 	if entry.Mailboxes = cert.EmailAddresses; len(cert.EmailAddresses) > 0 {
 		entry.Mailbox = cert.EmailAddresses[0]
 	}
@@ -202,6 +205,9 @@ func (a *admin) Revoke(ctx context.Context, req *controlv1.RevokeRequest) (*cont
 }
 
 func (a *admin) revoke(tx store.Tx, serial ca.Serial, record *store.Request, reason string) error {
+	if record.Authority != "" {
+		return errElsewhere(record)
+	}
 	cert, err := parseLeaf(record.Certificate)
 	if err != nil {
 		return err

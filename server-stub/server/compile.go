@@ -1,6 +1,9 @@
 package server
 
 import (
+	"maps"
+	"slices"
+
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/policy"
@@ -9,7 +12,11 @@ import (
 // compile makes the part of the policy that concerns the users of one device.
 func (s *Server) compile(p *policy.Policy, users []*controlv1.UserPresence) *controlv1.Policy {
 	chain := s.issuer.Chain()
-	return compile.Policy(p, users, chain[len(chain)-1])
+	anchors := [][]byte{chain[len(chain)-1]}
+	for _, name := range slices.Sorted(maps.Keys(s.externals)) {
+		anchors = append(anchors, s.externals[name].Anchors...)
+	}
+	return compile.Policy(p, users, anchors)
 }
 
 // revision gives the revision of the member's policy, compiled anew only when

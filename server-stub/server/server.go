@@ -12,6 +12,7 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -58,6 +59,8 @@ type Config struct {
 	RootCRL  func() ([]byte, error)
 	Mail     Mail
 	Settings Settings
+	// Externals are other CAs than the server's own, by the names that policy uses.
+	Externals map[string]External
 	// Scratch is a folder for copies; empty means that of the system.
 	Scratch string
 	// Audit gets a line for every call that changes something; Observe counts calls.
@@ -89,6 +92,8 @@ type Server struct {
 	rootCRL   func() ([]byte, error)
 	mail      Mail
 	settings  Settings
+	externals map[string]External
+	forwards  authority.Pace
 	scratch   string
 	audit     *slog.Logger
 	observe   Observer
@@ -121,7 +126,7 @@ type inForce struct {
 func New(c Config) (*Server, error) {
 	s := &Server{
 		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL, mail: c.Mail,
-		scratch: c.Scratch, audit: c.Audit, observe: c.Observe,
+		scratch: c.Scratch, externals: c.Externals, audit: c.Audit, observe: c.Observe,
 		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
 		fleet: newFleet(), quit: make(chan struct{}), slots: make(chan struct{}, maxBackground),
 	}

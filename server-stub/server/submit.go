@@ -124,19 +124,32 @@ func (s *Server) prepare(ctx context.Context, f *filing) error {
 			return err
 		}
 	}
-	if len(f.open) > 0 || grant.Rule.Approval == policy.Administrator {
-		f.fresh.State, f.fresh.CSR = store.RequestPending, f.req.GetCsr()
-		f.fresh.Mailboxes, f.fresh.Account = grant.Person.Mailboxes, grant.Person.Account
-		if len(f.open) > 0 {
-			f.fresh.State = store.RequestChallenge
+	external := force.Profiles[profile.Name].CA
+	if f.fresh.State = firstState(len(f.open) > 0, grant.Rule.Approval, external); f.fresh.State != store.RequestIssued {
+		f.fresh.CSR, f.fresh.Mailboxes, f.fresh.Account = f.req.GetCsr(), grant.Person.Mailboxes, grant.Person.Account
+		if f.fresh.State == store.RequestForwarded {
+			f.fresh.Authority = external
 		}
 		return nil
 	}
-	f.fresh.State = store.RequestIssued
 	f.fresh.Certificate, err = s.issuer.Issue(ctx, ca.Wanted{
 		Serial: f.number, Profile: profile, Subject: subjectFor(force, grant), Key: f.csr.PublicKey, Now: f.now,
 	})
 	return err
+}
+
+// firstState says for what a request waits first: mailboxes, an administrator, another CA, or nothing.
+func firstState(open bool, approval policy.Approval, external string) string {
+	switch {
+	case open:
+		return store.RequestChallenge
+	case approval == policy.Administrator:
+		return store.RequestPending
+	case external != "":
+		return store.RequestForwarded
+	default:
+		return store.RequestIssued
+	}
 }
 
 func subjectFor(p *policy.Policy, grant policy.Grant) ca.Subject {
@@ -262,6 +275,8 @@ func (f *filing) commit(tx store.Tx) error {
 		return tx.Put(store.Pending, f.number[:], []byte{1})
 	case store.RequestChallenge:
 		return challenge.Put(tx, f.number, f.open)
+	case store.RequestForwarded:
+		return nil
 	}
 	return supersede(tx, f.number, f.fresh)
 }
@@ -333,6 +348,9 @@ func (s *Server) Collect(ctx context.Context, req *controlv1.CollectRequest) (*c
 
 // outcomeNow is outcome, after a challenge was driven on where it can be.
 func (s *Server) outcomeNow(ctx context.Context, serial ca.Serial, r *store.Request) (*controlv1.CollectResponse, error) {
+	if r.State == store.RequestForwarded {
+		return s.forward(serial, r), nil
+	}
 	if r.State != store.RequestChallenge {
 		return s.outcome(r), nil
 	}
@@ -341,7 +359,7 @@ func (s *Server) outcomeNow(ctx context.Context, serial ca.Serial, r *store.Requ
 		return nil, err
 	}
 	if settled.State != store.RequestChallenge {
-		return s.outcome(settled), nil
+		return s.outcomeNow(ctx, serial, settled)
 	}
 	return &controlv1.CollectResponse{
 		ServerTime: timestamppb.New(s.now()), Outcome: &controlv1.CollectResponse_Challenge{Challenge: challenge.Wire(open)},
@@ -369,6 +387,9 @@ func (s *Server) outcome(r *store.Request) *controlv1.CollectResponse {
 
 // chainOf gives the leaf and the issuing CA; the anchor travels in the policy.
 func (s *Server) chainOf(r *store.Request) [][]byte {
+	if r.Authority != "" {
+		return append([][]byte{r.Certificate}, r.Issuers...)
+	}
 	issuers := s.issuer.Chain()
 	return append([][]byte{r.Certificate}, issuers[:max(len(issuers)-1, 1)]...)
 }

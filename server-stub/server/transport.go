@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"net"
 	"path"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/gate"
 	"smime-agent/server-stub/refusal"
 )
 
@@ -31,46 +31,6 @@ const (
 	maxIdle       = 10 * time.Minute
 )
 
-// caller is who is at the other end of a connection, found once per connection.
-type caller struct {
-	credentials.TLSInfo
-	identity ca.Identity
-	// known is false without a client certificate, or with one that is not ours.
-	known bool
-}
-
-// AuthType names the kind of authentication, as [credentials.AuthInfo] asks.
-func (caller) AuthType() string { return "smime-agent" }
-
-// identifying is TLS that looks at the client's certificate after the handshake,
-// so that who may not enter hears a reason and not a broken connection.
-type identifying struct {
-	credentials.TransportCredentials
-	transport *ca.Transport
-}
-
-// ServerHandshake runs TLS and finds out who calls.
-func (i identifying) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := i.TransportCredentials.ServerHandshake(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	who := caller{}
-	if secured, ok := info.(credentials.TLSInfo); ok {
-		who.TLSInfo = secured
-		if certs := secured.State.PeerCertificates; len(certs) > 0 {
-			identity, err := i.transport.Identify(certs[0])
-			who.identity, who.known = identity, err == nil
-		}
-	}
-	return conn, who, nil
-}
-
-// Clone copies the credentials, as [credentials.TransportCredentials] asks.
-func (i identifying) Clone() credentials.TransportCredentials {
-	return identifying{TransportCredentials: i.TransportCredentials.Clone(), transport: i.transport}
-}
-
 // GRPC makes the gRPC server with both services. certificate is asked at each
 // handshake, so that the server's certificate can change while it runs.
 func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *grpc.Server {
@@ -79,7 +39,7 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 		ClientCAs: s.transport.Roots(), GetCertificate: certificate, Time: s.now,
 	}
 	g := grpc.NewServer(
-		grpc.Creds(identifying{TransportCredentials: credentials.NewTLS(config), transport: s.transport}),
+		grpc.Creds(gate.New(credentials.NewTLS(config), s.transport)),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(writeBuffer),
 		grpc.ConnectionTimeout(handshakeTime),
@@ -136,19 +96,19 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 		s.observe.Submission(audit.Outcome(got.GetOutcome()))
 	}
 	who, from := callerOf(ctx)
-	line := []any{"code", status.Code(err).String(), "role", string(who.identity.Role), "by", who.identity.Name, "from", from}
+	line := []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
 	if err != nil {
 		line = append(line, "refusal", status.Convert(err).Message())
 	}
 	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
 }
 
-func callerOf(ctx context.Context) (who caller, from string) {
+func callerOf(ctx context.Context) (who gate.Caller, from string) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return who, ""
 	}
-	who, _ = p.AuthInfo.(caller)
+	who, _ = p.AuthInfo.(gate.Caller)
 	return who, p.Addr.String()
 }
 
@@ -203,20 +163,20 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 	if strings.HasPrefix(fullMethod, adminService) {
 		role = ca.AdminRole
 	}
-	if !who.known || who.identity.Role != role {
+	if !who.Known || who.Identity.Role != role {
 		return nil, refuse(controlv1.Reason_REASON_IDENTITY_REQUIRED,
 			"%s needs the client certificate of %s of this server.", method, roleText(role))
 	}
-	if err := s.inTime(fullMethod, who.identity.Ends); err != nil {
+	if err := s.inTime(fullMethod, who.Identity.Ends); err != nil {
 		return nil, err
 	}
 	if role == ca.AdminRole {
 		return ctx, nil
 	}
-	if err := s.admitted(who.identity.Name); err != nil {
+	if err := s.admitted(who.Identity.Name); err != nil {
 		return nil, err
 	}
-	return context.WithValue(ctx, deviceKey{}, who.identity.Name), nil
+	return context.WithValue(ctx, deviceKey{}, who.Identity.Name), nil
 }
 
 func roleText(role ca.Role) string {

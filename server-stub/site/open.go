@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -35,6 +36,8 @@ type Options struct {
 	AfterFault  func(method string) error
 	// Settings, field by field where not 0, stand for those of the configuration.
 	Settings server.Settings
+	// Externals are CAs beside those of the configuration.
+	Externals map[string]server.External
 	// Mail, where it has a Mailer, stands for that of the configuration.
 	Mail server.Mail
 }
@@ -129,6 +132,11 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
 		return err
 	}
+	externals, err := config.externals(dir, o.Now)
+	if err != nil {
+		return err
+	}
+	maps.Copy(externals, o.Externals)
 	var audit *slog.Logger
 	if config.AuditLog != "" {
 		s.audit = &auditFile{path: within(dir, config.AuditLog)}
@@ -136,12 +144,17 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	}
 	s.Server, err = server.New(server.Config{
 		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing,
-		Scratch: dir, Audit: audit, Observe: s.figures,
+		Scratch: dir, Externals: externals, Audit: audit, Observe: s.figures,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
 	if err != nil {
 		return err
 	}
+	return s.handlers(ctx, dir, config, o)
+}
+
+// handlers readies what answers on the addresses.
+func (s *Site) handlers(ctx context.Context, dir string, config Config, o Options) error {
 	// The server's key is kept, so that agents may pin it.
 	_, serverKey, err := ca.ReadPair(filepath.Join(dir, TransportCert), filepath.Join(dir, ServerKey))
 	if err != nil {

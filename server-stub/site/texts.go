@@ -38,6 +38,15 @@ pending_interval: 1m
 identity_life: 30d
 identity_grace: 30d
 
+# Another CA over EST (RFC 7030), for profiles whose policy says "ca: est". Without a URL there is none.
+est:
+  url: ""                 # https://ca.example.com/.well-known/est
+  anchors: ""             # PEM file of the roots of what it issues
+  identity: ""            # PEM file with certificate and key, to sign in by TLS
+  user: ""
+  password_file: ""
+  ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
+
 # Reminders 60, 30 and 7 days before a certificate ends that was not renewed by itself, to its
 # owner and to the administrator. Without a server none are sent.
 mail:
