@@ -14,8 +14,8 @@ import (
 // enough begins with the shortest.
 const (
 	shortestPause = time.Second
-	longestPause  = time.Minute
-	longEnough    = 10 * time.Minute
+	longestPause  = 20 * time.Second
+	longEnough    = time.Minute
 )
 
 // maxLastWords is how much of what a crashed program wrote last is kept, in bytes.

@@ -68,6 +68,8 @@ type child struct {
 	cmd  *exec.Cmd
 	addr string
 	web  string
+	// metrics is where figures are, if anywhere.
+	metrics string
 }
 
 func serve(t testing.TB, dir string) *child {
@@ -94,7 +96,8 @@ func serve(t testing.TB, dir string) *child {
 		t.Fatalf("the server says %q, %v\n%s", line, err, errOut.String())
 	}
 	addr, web, _ := strings.Cut(strings.TrimSpace(addr), ", web on ")
-	return &child{cmd: cmd, addr: addr, web: web}
+	web, figures, _ := strings.Cut(web, ", metrics on ")
+	return &child{cmd: cmd, addr: addr, web: web, metrics: figures}
 }
 
 func (c *child) kill(t testing.TB) {

@@ -105,7 +105,11 @@ func (a *app) serveCommand() *cobra.Command {
 			if s.AdminAddr != "" {
 				log.Info("administrators' page", "url", s.AdminAddr)
 			}
-			if _, err := fmt.Fprintf(a.out, "listening on %s, web on %s\n", s.Addr, s.WebAddr); err != nil {
+			line := fmt.Sprintf("listening on %s, web on %s", s.Addr, s.WebAddr)
+			if s.MetricsAddr != "" {
+				line += ", metrics on " + s.MetricsAddr
+			}
+			if _, err := fmt.Fprintln(a.out, line); err != nil {
 				return err
 			}
 			return s.Wait(ctx)

@@ -42,13 +42,13 @@ func TestArtefacts(t *testing.T) {
 
 func artefacts() map[string][]byte {
 	return map[string][]byte{
-		"windows/smime-agent.admx":       admx(),
-		"windows/en-US/smime-agent.adml": adml(english),
-		"windows/zh-CN/smime-agent.adml": adml(chinese),
-		"macos/org.smime-agent.plist":    manifest(),
-		"macos/smime-agent.mobileconfig": profile(),
-		"macos/jamf-schema.json":         jamfSchema(),
-		"linux/config.yaml":              sample(),
+		"windows/smime-agent.admx":             admx(),
+		"windows/en-US/smime-agent.adml":       adml(english),
+		"windows/zh-CN/smime-agent.adml":       adml(chinese),
+		"macos/manifest/org.smime-agent.plist": manifest(),
+		"macos/smime-agent.mobileconfig":       profile(),
+		"macos/jamf-schema.json":               jamfSchema(),
+		"linux/config.yaml":                    sample(),
 	}
 }
 

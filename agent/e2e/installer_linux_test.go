@@ -152,7 +152,7 @@ func cloneAndBuild(t *testing.T, tools, surroundings string) map[string]string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a clone")
 	output(t, "git", "clone", "--quiet", "--no-hardlinks", "../..", dir)
-	output(t, "bash", "-c", surroundings+`; cd "$1" && make --silent packages TOOLS="$2" MAKEFLAGS=`, "bash", dir, tools)
+	output(t, "bash", "-c", surroundings+`; cd "$1" && make --silent --old-file="$2/nfpm" packages TOOLS="$2" MAKEFLAGS=`, "bash", dir, tools)
 	return sumsOf(t, filepath.Join(dir, "dist"))
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func newPrefix(t *testing.T) *prefix {
 	// Before the first process of the prefix, or nothing is drawn.
 	p.env = append(os.Environ(), "WINEPREFIX="+filepath.Join(dir, "prefix"), "WINEDEBUG=-all",
 		"WINEDLLOVERRIDES=mscoree,mshtml=", "DISPLAY="+p.screen())
+	p.watch()
 	p.must(p.program(3*time.Minute, "boot", "wineboot", "-i"))
 	// Until the first processes have ended, no service starts (start_rpcss).
 	p.must(p.program(time.Minute, "boot", "/usr/lib/wine/wineserver64", "-w"))
@@ -68,6 +70,21 @@ func (p *prefix) must(err error) {
 
 func (p *prefix) path(name string) string { return filepath.Join(p.dir, "prefix", name) }
 
+// watch cleans up behind a test that was killed and could not: Wine's services
+// would live on.
+func (p *prefix) watch() {
+	p.t.Helper()
+	const script = `while kill -0 "$1" 2>/dev/null; do sleep 2; done; /usr/lib/wine/wineserver64 -k; sleep 2; rm -rf "$2"`
+	cmd := exec.Command("sh", "-c", script, "sh", strconv.Itoa(os.Getpid()), p.dir)
+	cmd.Env = p.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.must(cmd.Start())
+	p.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
 // end stops the processes of this prefix only.
 func (p *prefix) end() {
 	if p.env != nil {
@@ -84,13 +101,14 @@ func (p *prefix) screen() string {
 	number := 1000 + rand.N(50000)
 	name := fmt.Sprintf(":%d", number)
 	cmd := exec.Command("Xvfb", name, "-screen", "0", "1024x768x24", "-nolisten", "tcp")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.must(cmd.Start())
 	p.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
 	socket := fmt.Sprintf("/tmp/.X11-unix/X%d", number)
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(winePatience); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
 			return name
 		}

@@ -214,7 +214,7 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 // whose service is not there at all, which shall not be woken for nothing.
 const (
 	againFirst = time.Second
-	againLast  = 6 * time.Minute
+	againLast  = 10 * time.Minute
 	heldLong   = time.Minute
 )
 

@@ -28,7 +28,7 @@ func TestAnAbsentServiceIsNotPolledBusily(t *testing.T) {
 				t.Error(err)
 			}
 		}})
-		if perMinute := float64(dials) / (24 * 60); perMinute > 0.35 || perMinute < 0.15 {
+		if perMinute := float64(dials) / (24 * 60); perMinute > 0.25 || perMinute < 0.1 {
 			t.Errorf("%d dials a day", dials)
 		}
 		if reports != 1 {

@@ -1,6 +1,7 @@
 package mail_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -137,6 +138,23 @@ func TestOneRefusalLeavesTheOthers(t *testing.T) {
 	}
 	if got := s.Mails(); len(got) != 2 || got[1].To != "d@example.com" || got[0].Text != ".\n..\nx\n" {
 		t.Errorf("received %+v", got)
+	}
+}
+
+// TestHangingServer ends a session with a mail server that says nothing.
+func TestHangingServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	message := []mail.Message{{To: "a@example.com", From: "pki@example.com", Text: "x", Date: time.Now()}}
+	err = mail.Server{Address: l.Addr().String(), Security: mail.Clear}.Send(ctx, message)[0]
+	if err == nil || mail.Permanent(err) || time.Since(begin) > 5*time.Second {
+		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
 }
 

@@ -65,6 +65,8 @@ func (s Server) Check() error {
 // Send hands over messages in one session, and gives an error for each; nil for
 // those that the mail server took.
 func (s Server) Send(ctx context.Context, messages []Message) []error {
+	ctx, done := context.WithTimeout(ctx, sendTime)
+	defer done()
 	results := make([]error, len(messages))
 	client, err := s.open(ctx)
 	if err != nil {
@@ -109,6 +111,8 @@ func (s Server) open(ctx context.Context) (*smtp.Client, error) {
 		return nil, fmt.Errorf("reach mail server: %w", err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(sendTime)) // a connection that cannot have one is closed already
+	// net/smtp knows no context: a server that stops must not wait for a mail server that hangs.
+	context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	client, err := s.greet(conn, host, config)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open mail session with %s: %w", s.Address, err), conn.Close())

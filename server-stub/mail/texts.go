@@ -43,6 +43,23 @@ func (c Certificate) Contacted() string {
 	return c.LastContact.UTC().Format(time.DateOnly)
 }
 
+// maxShown bounds what a mail repeats of a device's own words.
+const maxShown = 64
+
+// Shown makes words of a device fit to be repeated: on one line, and bounded.
+func Shown(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return text
+}
+
 // text is one mail in both languages.
 type text struct {
 	subjectEN, subjectZH string

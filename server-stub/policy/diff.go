@@ -33,7 +33,7 @@ func (p *Policy) facts() []fact {
 
 func choiceFacts(c ProfileChoice) []fact {
 	return []fact{
-		{"keys", strings.Join(c.Keys, ", ")}, {"min_protection", c.MinProtection}, {"generation", c.Generation},
+		{"keys", strings.Join(c.Keys, ", ")}, {"min_protection", c.MinProtection}, {"generation", c.Generation}, {"ca", c.CA},
 	}
 }
 

@@ -99,6 +99,8 @@ type ProfileChoice struct {
 	MinProtection string
 	// Generation is any word; another one has all certificates of the profile replaced.
 	Generation string
+	// CA names the authority that issues; empty is the server's own.
+	CA string
 }
 
 // Person is one line of the people file.

@@ -58,6 +58,7 @@ type profileYAML struct {
 	Keys          []string `yaml:"keys"`
 	MinProtection string   `yaml:"min_protection"`
 	Generation    string   `yaml:"generation"`
+	CA            string   `yaml:"ca"`
 }
 
 type renewalYAML struct {
@@ -75,6 +76,8 @@ type moduleYAML struct {
 type Catalog struct {
 	Profiles []string
 	Keys     []string
+	// CAs are the names of other authorities than the server's own.
+	CAs []string
 }
 
 // Source is a file's name and content.
@@ -264,6 +267,9 @@ func (r *reader) profiles(y map[string]profileYAML) map[string]ProfileChoice {
 		r.words(path+".keys", y[name].Keys, r.catalog.Keys)
 		if y[name].MinProtection != "" {
 			r.word(path+".min_protection", y[name].MinProtection, "software", "non-exportable", "hardware")
+		}
+		if y[name].CA != "" && !slices.Contains(r.catalog.CAs, y[name].CA) {
+			r.problem(r.at(path+".ca"), "Set it up in server.yaml and start the server again, or leave it out for the server's own CA.", "The CA %q is not set up.", y[name].CA)
 		}
 		out[name] = ProfileChoice(y[name])
 	}

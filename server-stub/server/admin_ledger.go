@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +13,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/filter"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
@@ -71,7 +70,7 @@ func (a *admin) ledgerPage(from []byte, until time.Time, req *controlv1.ListLedg
 			if entry, failed = a.ledgerEntry(tx, key, value, reports); failed != nil {
 				return false
 			}
-			if entry == nil || !wants(req, entry) || !until.IsZero() && !endsBy(entry, until) {
+			if entry == nil || !filter.Entry(req, entry) || !until.IsZero() && !endsBy(entry, until) {
 				return true
 			}
 			if !req.GetWithCertificate() {
@@ -83,20 +82,6 @@ func (a *admin) ledgerPage(from []byte, until time.Time, req *controlv1.ListLedg
 		return failed
 	})
 	return entries, next, err
-}
-
-// wants holds an entry against the filters of the request.
-func wants(req *controlv1.ListLedgerRequest, e *controlv1.LedgerEntry) bool {
-	if len(req.GetStatuses()) > 0 && !slices.Contains(req.GetStatuses(), e.GetStatus()) {
-		return false
-	}
-	if req.GetDeviceId() != "" && req.GetDeviceId() != e.GetDeviceId() {
-		return false
-	}
-	if req.GetDepartment() != "" && !strings.EqualFold(req.GetDepartment(), e.GetDepartment()) {
-		return false
-	}
-	return req.GetMatches() == "" || anyHas(req.GetMatches(), append([]string{e.GetName(), e.GetSerial(), e.GetHostname()}, e.GetMailboxes()...)...)
 }
 
 // endsBy picks what somebody should look after: in force, and soon to end.
@@ -146,6 +131,9 @@ func (s *Server) ledgerEntry(tx store.Tx, key, value []byte, reports map[string]
 		Store: r.Store, Protection: r.Protection, EnrollmentId: r.Enrollment, Reference: serial.String(),
 		FingerprintSha256: hex.EncodeToString(sum[:]), Certificate: r.Certificate,
 		Submitted: timestamppb.New(r.Submitted), Reason: r.Reason, Replaces: r.Replaces,
+	}
+	if r.Authority != "" { // the reference stays ours, the number is the other CA's
+		entry.Serial = cert.SerialNumber.Text(16)
 	}
 	if entry.Mailboxes = cert.EmailAddresses; len(cert.EmailAddresses) > 0 {
 		entry.Mailbox = cert.EmailAddresses[0]
@@ -217,6 +205,9 @@ func (a *admin) Revoke(ctx context.Context, req *controlv1.RevokeRequest) (*cont
 }
 
 func (a *admin) revoke(tx store.Tx, serial ca.Serial, record *store.Request, reason string) error {
+	if record.Authority != "" {
+		return errElsewhere(record)
+	}
 	cert, err := parseLeaf(record.Certificate)
 	if err != nil {
 		return err

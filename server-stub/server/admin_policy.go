@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -54,7 +55,9 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 			return status.Error(codes.InvalidArgument, "The files are too large.")
 		}
 	}
-	result, err := a.ApplyPolicy(stream.Context(), &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun})
+	whole := &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun}
+	result, err := a.ApplyPolicy(stream.Context(), whole)
+	a.note(stream.Context(), "ApplyPolicy", whole, result, err)
 	if err != nil {
 		return err
 	}
@@ -67,16 +70,16 @@ const (
 	metaPeople = "people.csv"
 )
 
-func catalog() policy.Catalog {
-	c := policy.Catalog{Keys: []string{ca.RSA2048, ca.RSA3072, ca.RSA4096, ca.P256, ca.P384}}
+func (s *Server) catalog() policy.Catalog {
+	c := policy.Catalog{CAs: slices.Sorted(maps.Keys(s.externals)), Keys: []string{ca.RSA2048, ca.RSA3072, ca.RSA4096, ca.P256, ca.P384}}
 	for _, profile := range ca.Profiles() {
 		c.Profiles = append(c.Profiles, profile.Name)
 	}
 	return c
 }
 
-func parsePolicy(rules, people []byte) (*policy.Policy, error) {
-	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog())
+func (s *Server) parsePolicy(rules, people []byte) (*policy.Policy, error) {
+	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, s.catalog())
 }
 
 // loadPolicy puts in force what was applied last.
@@ -90,7 +93,7 @@ func (s *Server) loadPolicy() error {
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := parsePolicy(rules, people)
+	parsed, err := s.parsePolicy(rules, people)
 	if err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
 // ApplyPolicy checks both files and puts them in force together. What is wrong
 // is a [policy.Error], and changes nothing.
 func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := parsePolicy(rules, people)
+	parsed, err := s.parsePolicy(rules, people)
 	if err != nil {
 		return nil, err
 	}

@@ -65,16 +65,14 @@ func (a *admin) DecideRequest(ctx context.Context, req *controlv1.DecideRequestR
 	if err != nil {
 		return nil, err
 	}
-	settled := *record
+	settled := closed(record)
 	settled.State, settled.Refusal = store.RequestRefused, reason
 	if req.GetApprove() {
-		settled.State, settled.Refusal = store.RequestIssued, ""
-		if settled.Certificate, err = a.issueWaiting(ctx, serial, record); err != nil {
+		if settled, err = a.issueWaiting(ctx, serial, record); err != nil {
 			return nil, err
 		}
 	}
-	settled.CSR, settled.Mailboxes, settled.Account = nil, nil, ""
-	err = a.store.Update(ctx, func(tx store.Tx) error { return settle(tx, serial, &settled) })
+	err = a.store.Update(ctx, func(tx store.Tx) error { return settle(tx, serial, settled) })
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +106,24 @@ func stillWaiting(record *store.Request) error {
 	return nil
 }
 
-// issueWaiting judges anew what policy gives: it may have changed since.
-func (s *Server) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Request) ([]byte, error) {
+// closed is a request that waits for nothing any more.
+func closed(r *store.Request) *store.Request {
+	settled := *r
+	settled.CSR, settled.Mailboxes, settled.Account = nil, nil, ""
+	return &settled
+}
+
+// issueWaiting judges anew what policy gives: it may have changed since. Another
+// CA's request goes on to it.
+func (s *Server) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Request) (*store.Request, error) {
 	p, grant, err := s.waitingGrant(r)
 	if err != nil {
 		return nil, err
+	}
+	if name := p.Profiles[r.Profile].CA; name != "" {
+		forwarded := *r
+		forwarded.State, forwarded.Authority = store.RequestForwarded, name
+		return &forwarded, nil
 	}
 	profile, ok := ca.ProfileByName(r.Profile)
 	if !ok {
@@ -128,7 +139,12 @@ func (s *Server) issueWaiting(ctx context.Context, serial ca.Serial, r *store.Re
 	if refused, ok := errors.AsType[*lint.Error](err); ok {
 		return nil, status.Error(codes.FailedPrecondition, refused.Error())
 	}
-	return der, err
+	if err != nil {
+		return nil, err
+	}
+	settled := closed(r)
+	settled.State, settled.Certificate = store.RequestIssued, der
+	return settled, nil
 }
 
 func errGone() error {

@@ -94,5 +94,5 @@ func settled(tx store.Tx, device, reference string) bool {
 	}
 	request, err := requestOf(tx, serial)
 	return err != nil || request == nil || request.Device != device ||
-		request.State != store.RequestPending && request.State != store.RequestChallenge
+		request.State != store.RequestPending && request.State != store.RequestChallenge && request.State != store.RequestForwarded
 }

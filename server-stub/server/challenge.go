@@ -130,10 +130,9 @@ func (s *Server) drive(ctx context.Context, serial ca.Serial, r *store.Request) 
 		settled, err := s.confirmed(ctx, serial, r)
 		return settled, open, err
 	case slices.ContainsFunc(open.Mailboxes, func(m store.MailboxCode) bool { return challenge.Exhausted(m, now) }):
-		settled := *r
+		settled := closed(r)
 		settled.State, settled.Refusal = store.RequestRefused, "The mailbox was not confirmed by the codes that were mailed to it."
-		err := s.endChallenge(ctx, serial, &settled)
-		return &settled, open, err
+		return settled, open, s.endChallenge(ctx, serial, settled)
 	case slices.ContainsFunc(open.Mailboxes, func(m store.MailboxCode) bool { return challenge.Due(m, now) }):
 		open, err = s.mailCodes(ctx, serial, r)
 		return r, open, err
@@ -151,7 +150,7 @@ func (s *Server) confirmed(ctx context.Context, serial ca.Serial, r *store.Reque
 	if grant.Rule.Approval == policy.Administrator {
 		settled.State = store.RequestPending
 		return &settled, s.store.Update(ctx, func(tx store.Tx) error {
-			if err := stillChallenged(tx, serial); err != nil {
+			if err := stillIn(tx, serial, store.RequestChallenge); err != nil {
 				return err
 			}
 			if err := tx.Put(store.Certificates, serial[:], settled.Encode()); err != nil {
@@ -160,31 +159,30 @@ func (s *Server) confirmed(ctx context.Context, serial ca.Serial, r *store.Reque
 			return tx.Put(store.Pending, serial[:], []byte{1})
 		})
 	}
-	if settled.Certificate, err = s.issueWaiting(ctx, serial, r); err != nil {
+	issued, err := s.issueWaiting(ctx, serial, r)
+	if err != nil {
 		return nil, err
 	}
-	settled.State = store.RequestIssued
-	return &settled, s.endChallenge(ctx, serial, &settled)
+	return issued, s.endChallenge(ctx, serial, issued)
 }
 
 // endChallenge files how it ended. Of two calls that end it at once, the second
 // is told to come back, and finds what the first one filed.
 func (s *Server) endChallenge(ctx context.Context, serial ca.Serial, settled *store.Request) error {
-	settled.CSR, settled.Mailboxes, settled.Account = nil, nil, ""
 	return s.store.Update(ctx, func(tx store.Tx) error {
-		if err := stillChallenged(tx, serial); err != nil {
+		if err := stillIn(tx, serial, store.RequestChallenge); err != nil {
 			return err
 		}
 		return conclude(tx, serial, settled)
 	})
 }
 
-func stillChallenged(tx store.Tx, serial ca.Serial) error {
+func stillIn(tx store.Tx, serial ca.Serial, state string) error {
 	now, err := requestOf(tx, serial)
 	if err != nil {
 		return err
 	}
-	if now == nil || now.State != store.RequestChallenge {
+	if now == nil || now.State != state {
 		return refuse(controlv1.Reason_REASON_UNAVAILABLE, "The request was settled by another call just now; collect again.")
 	}
 	return nil
@@ -246,6 +244,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		messages = append(messages, message)
 	}
 	var sent []string
+	defer func() { s.observe.Mails(len(sent), len(messages)-len(sent)) }()
 	for i, err := range s.mail.Mailer.Send(ctx, messages) {
 		if err != nil {
 			s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
@@ -261,7 +260,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 func (s *Server) whereAndHow(r *store.Request) (host, locale string) {
 	_ = s.store.View(func(tx store.Tx) error { // without them the mail says less
 		v := view(tx, r.Device, map[string]*deviceView{})
-		host = shown(v.device.Hostname)
+		host = mail.Shown(v.device.Hostname)
 		for _, user := range v.report.GetUsers() {
 			if user.GetUser() == r.User {
 				locale = user.GetLocale()

@@ -93,7 +93,7 @@ func usable(e *controlv1.LedgerEntry) bool {
 
 func (a *admin) revokeEntries(tx store.Tx, entries []*controlv1.LedgerEntry, reason string) error {
 	for _, e := range entries {
-		serial, err := ca.ParseSerial(e.GetSerial())
+		serial, err := ca.ParseSerial(e.GetReference())
 		if err != nil {
 			return err
 		}

@@ -2,15 +2,13 @@ package server
 
 import (
 	"context"
-	"slices"
-	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/coverage"
+	"smime-agent/server-stub/filter"
 	"smime-agent/server-stub/store"
 )
 
@@ -46,7 +44,7 @@ func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevi
 				return true
 			}
 			device, report := s.deviceIn(tx, d)
-			if passes(req, device, report, now) {
+			if filter.Device(req, device, report, coverage.LastHeard(device), now) {
 				resp.Devices = append(resp.Devices, device)
 				bytes += proto.Size(device)
 			}
@@ -54,38 +52,6 @@ func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevi
 		})
 	})
 	return resp, err
-}
-
-// passes says whether a device is one that the request wants; its state was looked at before.
-func passes(req *controlv1.ListDevicesRequest, d *controlv1.Device, report *controlv1.SyncRequest, now time.Time) bool {
-	if silent := req.GetSilentFor(); silent != nil && now.Sub(coverage.LastHeard(d)) < silent.AsDuration() {
-		return false
-	}
-	if code := req.GetCondition(); code != "" && !slices.ContainsFunc(d.GetConditions(), func(c *controlv1.ConditionReport) bool {
-		return c.GetCode() == code || code == anyCondition && c.GetSeverity() != "info"
-	}) {
-		return false
-	}
-	facts := d.GetFacts()
-	if v := req.GetVersion(); v != "" && !anyHas(v, facts.GetAgentVersion(), facts.GetOs()+" "+facts.GetOsVersion()) {
-		return false
-	}
-	if text := req.GetMatches(); text != "" {
-		texts := append([]string{d.GetId(), facts.GetHostname()}, d.GetAccounts()...)
-		for _, c := range report.GetCredentials() {
-			texts = append(texts, c.GetMailbox())
-		}
-		return anyHas(text, texts...)
-	}
-	return true
-}
-
-// anyCondition stands for every condition that is no mere information.
-const anyCondition = "any"
-
-func anyHas(part string, texts ...string) bool {
-	part = strings.ToLower(part)
-	return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(strings.ToLower(t), part) })
 }
 
 // deviceIn reads what there is to say of a device. It reads the transaction it

@@ -120,7 +120,7 @@ func (h *history) tell(e *controlv1.LedgerEntry) {
 }
 
 func (h *history) reminders(e *controlv1.LedgerEntry) {
-	serial, err := ca.ParseSerial(e.GetSerial())
+	serial, err := ca.ParseSerial(e.GetReference())
 	if err != nil {
 		return
 	}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
-	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/coverage"
 	"smime-agent/server-stub/store"
 )
 
@@ -20,12 +19,6 @@ const (
 	maxLeavers = 5000
 	// revokeChunk bounds what one transaction revokes.
 	revokeChunk = 200
-)
-
-// The causes of a [controlv1.Leaver].
-const (
-	mailboxGone = "mailbox-gone"
-	otherPerson = "other-person"
 )
 
 // ListLeavers compares the certificates in force with the people in force: an
@@ -43,7 +36,10 @@ func (a *admin) ListLeavers(ctx context.Context, req *controlv1.ListLeaversReque
 	}
 	resp := &controlv1.ListLeaversResponse{}
 	err := a.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool {
-		if l := leaverOf(force.policy, e, v); l != nil {
+		if !usable(e) {
+			return true
+		}
+		if l := coverage.Leaver(force.policy, e, v.report); l != nil {
 			resp.Leavers = append(resp.Leavers, l)
 		}
 		return len(resp.GetLeavers()) < maxLeavers
@@ -72,42 +68,6 @@ func (a *admin) revokeLeavers(ctx context.Context, leavers []*controlv1.Leaver, 
 		}
 		for _, e := range entries {
 			a.fleet.wake(e.GetDeviceId())
-		}
-	}
-	return nil
-}
-
-// leaverOf judges one certificate. A mailbox that nobody has is told before one
-// that somebody else has; whose a certificate is can be told only while its
-// device still reports the user.
-func leaverOf(p *policy.Policy, e *controlv1.LedgerEntry, v *deviceView) *controlv1.Leaver {
-	if !usable(e) {
-		return nil
-	}
-	account, upn := "", ""
-	for _, user := range v.report.GetUsers() {
-		if user.GetUser() == e.GetUser() {
-			account, upn = user.GetAccount(), user.GetUpn()
-		}
-	}
-	leaver := &controlv1.Leaver{Entry: e, Account: account}
-	for _, mailbox := range e.GetMailboxes() {
-		if len(p.Holders(mailbox)) == 0 {
-			leaver.Cause, leaver.Mailbox = mailboxGone, mailbox
-			return leaver
-		}
-	}
-	if account == "" && upn == "" {
-		return nil
-	}
-	var given []string
-	for _, grant := range p.Grants(account, upn) {
-		given = append(given, grant.Person.Mailboxes...)
-	}
-	for _, mailbox := range e.GetMailboxes() {
-		if !slices.ContainsFunc(given, func(m string) bool { return strings.EqualFold(m, mailbox) }) {
-			leaver.Cause, leaver.Mailbox = otherPerson, mailbox
-			return leaver
 		}
 	}
 	return nil

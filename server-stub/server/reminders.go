@@ -108,7 +108,7 @@ func (s *Server) dueReminders(p *policy.Policy) ([]*due, error) {
 			return true
 		}
 		d := &due{entry: e, stage: stage}
-		serial, err := ca.ParseSerial(e.GetSerial())
+		serial, err := ca.ParseSerial(e.GetReference())
 		if err == nil {
 			_, err = store.GetJSON(tx, store.Reminders, reminderKey(serial, stage), &d.noted)
 		}
@@ -148,37 +148,21 @@ func (s *Server) lastOf(v *deviceView) time.Time {
 	return v.last
 }
 
-// maxShown bounds what a mail repeats of a device's own words.
-const maxShown = 64
-
-func shown(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
-	if runes := []rune(text); len(runes) > maxShown {
-		return string(runes[:maxShown]) + "…"
-	}
-	return text
-}
-
 func (d *due) describe(v *deviceView, last, now time.Time) {
 	e := d.entry
 	d.facts = mail.Certificate{
-		Name: e.GetName(), Mailbox: e.GetMailbox(), Serial: e.GetSerial(), Type: e.GetType(), Host: shown(e.GetHostname()),
+		Name: e.GetName(), Mailbox: e.GetMailbox(), Serial: e.GetSerial(), Type: e.GetType(), Host: mail.Shown(e.GetHostname()),
 		Ends: e.GetNotAfter().AsTime(), LastContact: last,
 	}
 	d.facts.Days = max(int(d.facts.Ends.Sub(now)/day), 0)
 	for _, user := range v.report.GetUsers() {
 		if user.GetUser() == e.GetUser() {
-			d.locale, d.facts.Account = user.GetLocale(), shown(user.GetAccount())
+			d.locale, d.facts.Account = user.GetLocale(), mail.Shown(user.GetAccount())
 		}
 	}
 	for _, c := range v.report.GetCredentials() {
 		if c.GetProblem() != nil && strings.EqualFold(c.GetMailbox(), e.GetMailbox()) && c.GetUser() == e.GetUser() {
-			d.facts.Problem = shown(c.GetProblem().GetCode())
+			d.facts.Problem = mail.Shown(c.GetProblem().GetCode())
 		}
 	}
 	if d.facts.Problem == "" && v.device.State != store.Admitted {
@@ -210,6 +194,7 @@ func (s *Server) tellOwners(ctx context.Context, p *policy.Policy, batch []*due)
 		return 0, nil
 	}
 	var noted []*due
+	defer func() { s.observe.Mails(told, len(messages)-told) }()
 	for i, failed := range s.mail.Mailer.Send(ctx, messages) {
 		d := open[i]
 		switch {
@@ -258,7 +243,7 @@ func (s *Server) noteReminders(ctx context.Context, list []*due) error {
 	for part := range slices.Chunk(list, revokeChunk) {
 		err := s.store.Update(ctx, func(tx store.Tx) error {
 			for _, d := range part {
-				serial, err := ca.ParseSerial(d.entry.GetSerial())
+				serial, err := ca.ParseSerial(d.entry.GetReference())
 				if err != nil {
 					return err
 				}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -58,12 +59,27 @@ type Config struct {
 	RootCRL  func() ([]byte, error)
 	Mail     Mail
 	Settings Settings
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Externals are other CAs than the server's own, by the names that policy uses.
+	Externals map[string]External
+	// Scratch is a folder for copies; empty means that of the system.
+	Scratch string
+	// Audit gets a line for every call that changes something; Observe counts calls.
+	// Either may be nil.
+	Audit   *slog.Logger
+	Observe Observer
+	Now     func() time.Time
+	Log     *slog.Logger
 	// Fault, where set, may refuse a call before it is handled, and AfterFault may
 	// lose the answer of one that was. Both get the method's bare name.
 	Fault      func(method string) error
 	AfterFault func(method string) error
+}
+
+// Observer counts.
+type Observer interface {
+	Call(method, code string, took time.Duration)
+	Submission(outcome string)
+	Mails(sent, failed int)
 }
 
 // Server answers agents and administrators.
@@ -76,6 +92,11 @@ type Server struct {
 	rootCRL   func() ([]byte, error)
 	mail      Mail
 	settings  Settings
+	externals map[string]External
+	forwards  authority.Pace
+	scratch   string
+	audit     *slog.Logger
+	observe   Observer
 	now       func() time.Time
 	log       *slog.Logger
 	fault     func(string) error
@@ -105,12 +126,19 @@ type inForce struct {
 func New(c Config) (*Server, error) {
 	s := &Server{
 		store: c.Store, issuer: c.Issuer, transport: c.Transport, rootCRL: c.RootCRL, mail: c.Mail,
+		scratch: c.Scratch, externals: c.Externals, audit: c.Audit, observe: c.Observe,
 		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
 		fleet: newFleet(), quit: make(chan struct{}), slots: make(chan struct{}, maxBackground),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.observe == nil {
+		s.observe = nothing{}
+	}
+	if s.audit == nil {
+		s.audit = slog.New(slog.DiscardHandler)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -203,3 +231,10 @@ func (s *Server) background(run func(ctx context.Context)) {
 		run(s.life)
 	})
 }
+
+// nothing is an [Observer] that does not count.
+type nothing struct{}
+
+func (nothing) Call(string, string, time.Duration) {}
+func (nothing) Submission(string)                  {}
+func (nothing) Mails(int, int)                     {}

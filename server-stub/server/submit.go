@@ -16,6 +16,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/challenge"
+	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -123,19 +124,32 @@ func (s *Server) prepare(ctx context.Context, f *filing) error {
 			return err
 		}
 	}
-	if len(f.open) > 0 || grant.Rule.Approval == policy.Administrator {
-		f.fresh.State, f.fresh.CSR = store.RequestPending, f.req.GetCsr()
-		f.fresh.Mailboxes, f.fresh.Account = grant.Person.Mailboxes, grant.Person.Account
-		if len(f.open) > 0 {
-			f.fresh.State = store.RequestChallenge
+	external := force.Profiles[profile.Name].CA
+	if f.fresh.State = firstState(len(f.open) > 0, grant.Rule.Approval, external); f.fresh.State != store.RequestIssued {
+		f.fresh.CSR, f.fresh.Mailboxes, f.fresh.Account = f.req.GetCsr(), grant.Person.Mailboxes, grant.Person.Account
+		if f.fresh.State == store.RequestForwarded {
+			f.fresh.Authority = external
 		}
 		return nil
 	}
-	f.fresh.State = store.RequestIssued
 	f.fresh.Certificate, err = s.issuer.Issue(ctx, ca.Wanted{
 		Serial: f.number, Profile: profile, Subject: subjectFor(force, grant), Key: f.csr.PublicKey, Now: f.now,
 	})
 	return err
+}
+
+// firstState says for what a request waits first: mailboxes, an administrator, another CA, or nothing.
+func firstState(open bool, approval policy.Approval, external string) string {
+	switch {
+	case open:
+		return store.RequestChallenge
+	case approval == policy.Administrator:
+		return store.RequestPending
+	case external != "":
+		return store.RequestForwarded
+	default:
+		return store.RequestIssued
+	}
 }
 
 func subjectFor(p *policy.Policy, grant policy.Grant) ca.Subject {
@@ -198,7 +212,7 @@ func (f *filing) checkKey(profile ca.Profile, choice policy.ProfileChoice) error
 	if err != nil {
 		return refuse(controlv1.Reason_REASON_KEY_UNSUITABLE, "The %v.", err)
 	}
-	if accepted := acceptedKeys(profile, choice); !slices.Contains(accepted, kind) {
+	if accepted := compile.AcceptedKeys(profile, choice); !slices.Contains(accepted, kind) {
 		return refuse(controlv1.Reason_REASON_KEY_UNSUITABLE, "Profile %s takes %s, and no %s.",
 			profile.Name, strings.Join(accepted, ", "), kind)
 	}
@@ -261,6 +275,8 @@ func (f *filing) commit(tx store.Tx) error {
 		return tx.Put(store.Pending, f.number[:], []byte{1})
 	case store.RequestChallenge:
 		return challenge.Put(tx, f.number, f.open)
+	case store.RequestForwarded:
+		return nil
 	}
 	return supersede(tx, f.number, f.fresh)
 }
@@ -332,6 +348,9 @@ func (s *Server) Collect(ctx context.Context, req *controlv1.CollectRequest) (*c
 
 // outcomeNow is outcome, after a challenge was driven on where it can be.
 func (s *Server) outcomeNow(ctx context.Context, serial ca.Serial, r *store.Request) (*controlv1.CollectResponse, error) {
+	if r.State == store.RequestForwarded {
+		return s.forward(serial, r), nil
+	}
 	if r.State != store.RequestChallenge {
 		return s.outcome(r), nil
 	}
@@ -340,7 +359,7 @@ func (s *Server) outcomeNow(ctx context.Context, serial ca.Serial, r *store.Requ
 		return nil, err
 	}
 	if settled.State != store.RequestChallenge {
-		return s.outcome(settled), nil
+		return s.outcomeNow(ctx, serial, settled)
 	}
 	return &controlv1.CollectResponse{
 		ServerTime: timestamppb.New(s.now()), Outcome: &controlv1.CollectResponse_Challenge{Challenge: challenge.Wire(open)},
@@ -368,8 +387,28 @@ func (s *Server) outcome(r *store.Request) *controlv1.CollectResponse {
 
 // chainOf gives the leaf and the issuing CA; the anchor travels in the policy.
 func (s *Server) chainOf(r *store.Request) [][]byte {
+	if r.Authority != "" {
+		return append([][]byte{r.Certificate}, r.Issuers...)
+	}
 	issuers := s.issuer.Chain()
 	return append([][]byte{r.Certificate}, issuers[:max(len(issuers)-1, 1)]...)
 }
 
 func parseLeaf(der []byte) (*x509.Certificate, error) { return x509.ParseCertificate(der) }
+
+// suggestedRenewal is nil where policy leaves it to the agent.
+func (s *Server) suggestedRenewal(r *store.Request) *timestamppb.Timestamp {
+	force := s.current.Load()
+	if force == nil {
+		return nil
+	}
+	rule, ok := force.policy.RuleFor(r.Department)
+	if !ok || rule.RenewSpread <= 0 {
+		return nil
+	}
+	cert, err := parseLeaf(r.Certificate)
+	if err != nil {
+		return nil
+	}
+	return timestamppb.New(rule.SuggestedRenewal(cert))
+}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
@@ -164,7 +165,7 @@ func (s *Server) addPolicy(resp *controlv1.SyncResponse, m *member, req *control
 	resp.Policy = s.compile(s.current.Load().policy, req.GetUsers())
 	resp.PolicyChanged = true
 	// Between the two looks another policy may have come into force.
-	resp.PolicyRevision, err = revisionOf(resp.GetPolicy())
+	resp.PolicyRevision, err = compile.Revision(resp.GetPolicy())
 	return err
 }
 

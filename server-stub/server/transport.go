@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"net"
 	"path"
 	"strings"
 	"time"
@@ -16,7 +15,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/gate"
 	"smime-agent/server-stub/refusal"
 )
 
@@ -30,46 +31,6 @@ const (
 	maxIdle       = 10 * time.Minute
 )
 
-// caller is who is at the other end of a connection, found once per connection.
-type caller struct {
-	credentials.TLSInfo
-	identity ca.Identity
-	// known is false without a client certificate, or with one that is not ours.
-	known bool
-}
-
-// AuthType names the kind of authentication, as [credentials.AuthInfo] asks.
-func (caller) AuthType() string { return "smime-agent" }
-
-// identifying is TLS that looks at the client's certificate after the handshake,
-// so that who may not enter hears a reason and not a broken connection.
-type identifying struct {
-	credentials.TransportCredentials
-	transport *ca.Transport
-}
-
-// ServerHandshake runs TLS and finds out who calls.
-func (i identifying) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := i.TransportCredentials.ServerHandshake(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	who := caller{}
-	if secured, ok := info.(credentials.TLSInfo); ok {
-		who.TLSInfo = secured
-		if certs := secured.State.PeerCertificates; len(certs) > 0 {
-			identity, err := i.transport.Identify(certs[0])
-			who.identity, who.known = identity, err == nil
-		}
-	}
-	return conn, who, nil
-}
-
-// Clone copies the credentials, as [credentials.TransportCredentials] asks.
-func (i identifying) Clone() credentials.TransportCredentials {
-	return identifying{TransportCredentials: i.TransportCredentials.Clone(), transport: i.transport}
-}
-
 // GRPC makes the gRPC server with both services. certificate is asked at each
 // handshake, so that the server's certificate can change while it runs.
 func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *grpc.Server {
@@ -78,7 +39,7 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 		ClientCAs: s.transport.Roots(), GetCertificate: certificate, Time: s.now,
 	}
 	g := grpc.NewServer(
-		grpc.Creds(identifying{TransportCredentials: credentials.NewTLS(config), transport: s.transport}),
+		grpc.Creds(gate.New(credentials.NewTLS(config), s.transport)),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(writeBuffer),
 		grpc.ConnectionTimeout(handshakeTime),
@@ -93,13 +54,23 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 
 // unary is the one place where callers are checked and errors end.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	method := path.Base(info.FullMethod)
+	method, begin := path.Base(info.FullMethod), s.now()
+	resp, err := s.answer(ctx, req, info.FullMethod, method, handle)
+	s.observe.Call(method, status.Code(err).String(), s.now().Sub(begin))
+	if err != nil {
+		resp = nil
+	}
+	s.note(ctx, method, req, resp, err)
+	return resp, err
+}
+
+func (s *Server) answer(ctx context.Context, req any, fullMethod, method string, handle grpc.UnaryHandler) (any, error) {
 	if s.fault != nil {
 		if err := s.fault(method); err != nil {
 			return nil, faultStatus(err)
 		}
 	}
-	ctx, err := s.authorize(ctx, info.FullMethod, method)
+	ctx, err := s.authorize(ctx, fullMethod, method)
 	if err != nil {
 		return nil, s.finish(method, err)
 	}
@@ -115,15 +86,46 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return resp, nil
 }
 
+// note writes the audit line of a call that changes something, or was to.
+func (s *Server) note(ctx context.Context, method string, req, resp any, err error) {
+	fields, ok := audit.Fields(req, resp)
+	if !ok {
+		return
+	}
+	if got, submitted := resp.(*controlv1.SubmitResponse); submitted {
+		s.observe.Submission(audit.Outcome(got.GetOutcome()))
+	}
+	who, from := callerOf(ctx)
+	line := []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
+	if err != nil {
+		line = append(line, "refusal", status.Convert(err).Message())
+	}
+	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
+}
+
+func callerOf(ctx context.Context) (who gate.Caller, from string) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return who, ""
+	}
+	who, _ = p.AuthInfo.(gate.Caller)
+	return who, p.Addr.String()
+}
+
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	method := path.Base(info.FullMethod)
-	if _, err := s.authorize(stream.Context(), info.FullMethod, method); err != nil {
-		return s.finish(method, err)
+	method, begin := path.Base(info.FullMethod), s.now()
+	_, err := s.authorize(stream.Context(), info.FullMethod, method)
+	if err == nil {
+		err = handle(srv, stream)
 	}
-	if err := handle(srv, stream); err != nil {
-		return s.finish(method, err)
+	if err != nil {
+		err = s.finish(method, err)
 	}
-	return nil
+	s.observe.Call(method, status.Code(err).String(), s.now().Sub(begin))
+	if method == "Backup" {
+		s.note(stream.Context(), method, &controlv1.BackupRequest{}, nil, err)
+	}
+	return err
 }
 
 func (s *Server) finish(method string, err error) error {
@@ -156,28 +158,25 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 	if fullMethod == controlv1.ControlService_Join_FullMethodName {
 		return ctx, nil
 	}
-	who := caller{}
-	if p, ok := peer.FromContext(ctx); ok {
-		who, _ = p.AuthInfo.(caller)
-	}
+	who, _ := callerOf(ctx)
 	role := ca.DeviceRole
 	if strings.HasPrefix(fullMethod, adminService) {
 		role = ca.AdminRole
 	}
-	if !who.known || who.identity.Role != role {
+	if !who.Known || who.Identity.Role != role {
 		return nil, refuse(controlv1.Reason_REASON_IDENTITY_REQUIRED,
 			"%s needs the client certificate of %s of this server.", method, roleText(role))
 	}
-	if err := s.inTime(fullMethod, who.identity.Ends); err != nil {
+	if err := s.inTime(fullMethod, who.Identity.Ends); err != nil {
 		return nil, err
 	}
 	if role == ca.AdminRole {
 		return ctx, nil
 	}
-	if err := s.admitted(who.identity.Name); err != nil {
+	if err := s.admitted(who.Identity.Name); err != nil {
 		return nil, err
 	}
-	return context.WithValue(ctx, deviceKey{}, who.identity.Name), nil
+	return context.WithValue(ctx, deviceKey{}, who.Identity.Name), nil
 }
 
 func roleText(role ca.Role) string {

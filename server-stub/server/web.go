@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/publish"
 	"smime-agent/server-stub/store"
 )
 
@@ -56,49 +57,10 @@ func (s *Server) revocationList() ([]byte, error) {
 	return der, nil
 }
 
-// The paths of the plain HTTP side. They stand in every certificate.
-const (
-	PathCRL     = "/crl"
-	PathCA      = "/ca"
-	PathRootCRL = "/root.crl"
-	PathRoot    = "/root"
-)
-
-const (
-	typeCRL  = "application/pkix-crl"
-	typeCert = "application/pkix-cert"
-)
-
-// Web serves revocation lists and CA certificates over plain HTTP, as BR
-// 7.1.2.3 wants it: what it hands out is signed.
+// Web serves revocation lists and CA certificates over plain HTTP.
 func (s *Server) Web() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+PathCRL, func(w http.ResponseWriter, _ *http.Request) {
-		der, err := s.revocationList()
-		if err != nil {
-			s.log.Error("revocation list cannot be made", "error", err)
-			http.Error(w, "The revocation list cannot be made at the moment.", http.StatusServiceUnavailable)
-			return
-		}
-		send(w, typeCRL, der)
-	})
 	chain := s.issuer.Chain()
-	mux.HandleFunc("GET "+PathCA, func(w http.ResponseWriter, _ *http.Request) { send(w, typeCert, chain[0]) })
-	mux.HandleFunc("GET "+PathRoot, func(w http.ResponseWriter, _ *http.Request) { send(w, typeCert, chain[len(chain)-1]) })
-	mux.HandleFunc("GET "+PathRootCRL, func(w http.ResponseWriter, _ *http.Request) {
-		der, err := s.rootCRL()
-		if err != nil {
-			s.log.Error("the root's revocation list cannot be read", "error", err)
-			http.Error(w, "The root's revocation list cannot be read at the moment.", http.StatusServiceUnavailable)
-			return
-		}
-		send(w, typeCRL, der)
+	return publish.Handler(publish.Sources{
+		Issuing: chain[0], Root: chain[len(chain)-1], List: s.revocationList, RootList: s.rootCRL, Log: s.log,
 	})
-	return mux
-}
-
-func send(w http.ResponseWriter, kind string, body []byte) {
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Cache-Control", "max-age=3600")
-	_, _ = w.Write(body) // a reader that went away is no concern of ours
 }

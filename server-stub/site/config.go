@@ -15,12 +15,13 @@ import (
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/publish"
 	"smime-agent/server-stub/server"
 )
 
 const (
-	webRoot    = server.PathRoot
-	webRootCRL = server.PathRootCRL
+	webRoot    = publish.PathRoot
+	webRootCRL = publish.PathRootCRL
 )
 
 // Config is server.yaml.
@@ -28,6 +29,8 @@ type Config struct {
 	Listen          string   `yaml:"listen"`
 	Web             string   `yaml:"web"`
 	AdminWeb        string   `yaml:"admin_web"`
+	Metrics         string   `yaml:"metrics"`
+	AuditLog        string   `yaml:"audit_log"`
 	Hosts           []string `yaml:"hosts"`
 	PublicURL       string   `yaml:"public_url"`
 	Reserved        bool     `yaml:"reserved_policy_oid"`
@@ -37,6 +40,22 @@ type Config struct {
 	IdentityLife    string   `yaml:"identity_life"`
 	IdentityGrace   string   `yaml:"identity_grace"`
 	Mail            Mail     `yaml:"mail"`
+	EST             EST      `yaml:"est"`
+}
+
+// EST is a CA that speaks RFC 7030; policy names it "est". Files are relative to
+// the data directory.
+type EST struct {
+	// URL is https, with "/.well-known/est" and the CA's label, if it has one.
+	URL string `yaml:"url"`
+	// Anchors are the roots of what it issues; agents are told to trust them.
+	Anchors string `yaml:"anchors"`
+	// Identity has a certificate and its key, to sign in by TLS.
+	Identity     string `yaml:"identity"`
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+	// CAFile judges its TLS certificate; empty means the system's roots.
+	CAFile string `yaml:"ca_file"`
 }
 
 // Mail is how the server sends mails; without a server it sends none.
@@ -134,6 +153,6 @@ func within(dir, file string) string {
 
 func settingsFor(publicURL string, reserved bool, own string) ca.Settings {
 	return ca.Settings{
-		CRLURL: publicURL + server.PathCRL, IssuerURL: publicURL + server.PathCA, Reserved: reserved, OwnPolicy: own,
+		CRLURL: publicURL + publish.PathCRL, IssuerURL: publicURL + publish.PathCA, Reserved: reserved, OwnPolicy: own,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/lint"
+	"smime-agent/server-stub/metrics"
 	"smime-agent/server-stub/server"
 	"smime-agent/server-stub/store"
 )
@@ -34,6 +36,8 @@ type Options struct {
 	AfterFault  func(method string) error
 	// Settings, field by field where not 0, stand for those of the configuration.
 	Settings server.Settings
+	// Externals are CAs beside those of the configuration.
+	Externals map[string]server.External
 	// Mail, where it has a Mailer, stands for that of the configuration.
 	Mail server.Mail
 }
@@ -49,10 +53,15 @@ type Site struct {
 	WebAddr string
 	// AdminAddr is the URL of the administrators' page; empty means there is none.
 	AdminAddr string
+	// MetricsAddr is where figures and health are; empty means nowhere.
+	MetricsAddr string
 
 	grpc    *grpc.Server
 	web     *http.Server
 	admin   *http.Server
+	metrics *http.Server
+	figures *metrics.Metrics
+	audit   *auditFile
 	cert    *serverCertificate
 	store   store.Store
 	serving sync.WaitGroup
@@ -73,7 +82,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Site{failed: make(chan error, 3)}
+	s := &Site{failed: make(chan error, 4), figures: metrics.New()}
 	if err := s.build(ctx, dir, config, o); err != nil {
 		if s.store != nil {
 			err = errors.Join(err, s.store.Close())
@@ -84,6 +93,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.adminWeb(ctx, config.AdminWeb, s.cert, o.Log); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.watch(ctx, config.Metrics, o.Now, o.Log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -120,13 +132,29 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
 		return err
 	}
+	externals, err := config.externals(dir, o.Now)
+	if err != nil {
+		return err
+	}
+	maps.Copy(externals, o.Externals)
+	var audit *slog.Logger
+	if config.AuditLog != "" {
+		s.audit = &auditFile{path: within(dir, config.AuditLog)}
+		audit = auditLog(s.audit)
+	}
 	s.Server, err = server.New(server.Config{
 		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing,
+		Scratch: dir, Externals: externals, Audit: audit, Observe: s.figures,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
 	if err != nil {
 		return err
 	}
+	return s.handlers(ctx, dir, config, o)
+}
+
+// handlers readies what answers on the addresses.
+func (s *Site) handlers(ctx context.Context, dir string, config Config, o Options) error {
 	// The server's key is kept, so that agents may pin it.
 	_, serverKey, err := ca.ReadPair(filepath.Join(dir, TransportCert), filepath.Join(dir, ServerKey))
 	if err != nil {
@@ -244,6 +272,12 @@ func (s *Site) Close() error {
 		s.closing = errors.Join(stopped, s.web.Close())
 		if s.admin != nil {
 			s.closing = errors.Join(s.closing, s.admin.Close())
+		}
+		if s.metrics != nil {
+			s.closing = errors.Join(s.closing, s.metrics.Close())
+		}
+		if s.audit != nil {
+			s.closing = errors.Join(s.closing, s.audit.Close())
 		}
 		s.serving.Wait()
 		s.closing = errors.Join(s.closing, s.store.Close())

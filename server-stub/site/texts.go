@@ -13,6 +13,11 @@ web: {{printf "%q" .Web}}
 # alone, such as 127.0.0.1:8081, it is plain HTTP for whoever is on the machine; on any other it is
 # HTTPS and asks for an administrator's certificate.
 admin_web: {{printf "%q" .AdminWeb}}
+# Figures for Prometheus (/metrics) and health (/health) over plain HTTP; empty means none. They name
+# no person and no machine, but listen where only your monitoring reaches them.
+metrics: ""
+# Who changed what, one JSON object a line; empty means none. Rotate it by renaming it.
+audit_log: audit.log
 # Names and addresses of this server, for its TLS certificate. The first is the main one.
 hosts:
 {{- range .Hosts}}
@@ -32,6 +37,15 @@ pending_interval: 1m
 # Life of a device's TLS certificate, and how long after its end it can still be renewed.
 identity_life: 30d
 identity_grace: 30d
+
+# Another CA over EST (RFC 7030), for profiles whose policy says "ca: est". Without a URL there is none.
+est:
+  url: ""                 # https://ca.example.com/.well-known/est
+  anchors: ""             # PEM file of the roots of what it issues
+  identity: ""            # PEM file with certificate and key, to sign in by TLS
+  user: ""
+  password_file: ""
+  ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
 
 # Reminders 60, 30 and 7 days before a certificate ends that was not renewed by itself, to its
 # owner and to the administrator. Without a server none are sent.

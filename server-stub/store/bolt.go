@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"time"
@@ -103,6 +104,40 @@ func (b *Bolt) Update(ctx context.Context, write func(Tx) error) error {
 	case <-b.done:
 		return ErrClosed
 	}
+}
+
+// Snapshot writes the whole file as of one moment. While it writes, pages of
+// that moment are not used again, so the file may grow: the target should be fast.
+func (b *Bolt) Snapshot(to io.Writer) error {
+	err := b.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(to)
+		return err
+	})
+	if errors.Is(err, bberrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
+// CheckBolt reads a whole file that nobody has open, and says what is wrong with it.
+func CheckBolt(path string) error {
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		var wrong error
+		for problem := range tx.Check() {
+			wrong = errors.Join(wrong, problem)
+		}
+		for _, bucket := range []Bucket{Meta, Devices, Certificates} {
+			if tx.Bucket([]byte(bucket)) == nil {
+				wrong = errors.Join(wrong, fmt.Errorf("no bucket %q: not the records of a server", bucket))
+			}
+		}
+		return wrong
+	})
+	return errors.Join(err, db.Close())
 }
 
 // Close commits what is queued and closes the file.

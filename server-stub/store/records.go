@@ -95,6 +95,8 @@ const (
 	RequestRefused = "refused"
 	// RequestChallenge waits for codes that were mailed.
 	RequestChallenge = "challenge"
+	// RequestForwarded waits for another CA.
+	RequestForwarded = "forwarded"
 )
 
 // Challenge is what a request waits for: a code for each mailbox.
@@ -149,6 +151,10 @@ type Request struct {
 	Mailboxes   []string
 	// Account is that of the people file that was matched, until settled.
 	Account string
+	// Authority names the CA that issues it; empty is the server's own. Issuers
+	// (DER) are what such a CA sent with the certificate.
+	Authority string
+	Issuers   [][]byte
 }
 
 // fields maps the numbers of the stored form to the strings of the record. A
@@ -157,6 +163,7 @@ func (r *Request) fields() map[protowire.Number]*string {
 	return map[protowire.Number]*string{
 		1: &r.Device, 2: &r.Enrollment, 4: &r.Profile, 5: &r.User, 6: &r.Store, 7: &r.Protection,
 		8: &r.Replaces, 9: &r.Reason, 10: &r.Department, 11: &r.State, 13: &r.Refusal, 17: &r.Account,
+		18: &r.Authority,
 	}
 }
 
@@ -166,7 +173,8 @@ const (
 	fieldCertificate = 14
 	fieldCSR         = 15
 	fieldMailbox     = 16
-	lastStringField  = 17
+	lastStringField  = 18
+	fieldIssuer      = 19
 )
 
 // Encode gives the stored form: protobuf's wire format.
@@ -184,6 +192,9 @@ func (r *Request) Encode() []byte {
 	out = protowire.AppendVarint(out, uint64(max(r.Submitted.UnixMilli(), 0)))
 	out = appendBytes(out, fieldCertificate, r.Certificate)
 	out = appendBytes(out, fieldCSR, r.CSR)
+	for _, issuer := range r.Issuers {
+		out = appendBytes(out, fieldIssuer, issuer)
+	}
 	for _, mailbox := range r.Mailboxes {
 		out = appendBytes(out, fieldMailbox, []byte(mailbox))
 	}
@@ -242,6 +253,8 @@ func (r *Request) setBytes(number protowire.Number, value []byte) {
 		r.Certificate = value
 	case fieldCSR:
 		r.CSR = value
+	case fieldIssuer:
+		r.Issuers = append(r.Issuers, value)
 	case fieldMailbox:
 		r.Mailboxes = append(r.Mailboxes, string(value))
 	default: // of a newer version

@@ -1,12 +1,13 @@
 // Package store keeps the reference server's records: a narrow key-value
 // interface with transactions, and bbolt behind it. What Update returned for is
 // on the disk. Another store, such as a database server shared by several
-// servers, has only the three methods of [Store] to fill.
+// servers, has only the four methods of [Store] to fill.
 package store
 
 import (
 	"context"
 	"errors"
+	"io"
 )
 
 // Bucket is one ordered map of keys to values.
@@ -72,5 +73,8 @@ type Store interface {
 	// [ErrOverloaded], [ErrClosed], ctx's, and those of the disk. After ctx's error
 	// the writes may or may not be there.
 	Update(ctx context.Context, write func(Tx) error) error
+	// Snapshot writes a consistent copy of everything, in the form that the store
+	// opens, while others go on.
+	Snapshot(to io.Writer) error
 	Close() error
 }

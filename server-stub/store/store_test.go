@@ -145,7 +145,7 @@ func TestRequestForm(t *testing.T) {
 		Device: "d1", Enrollment: "smime-1", CSRHash: []byte{1, 2}, Profile: "employee-dual", User: "uid:1000", Store: "nss:default",
 		Protection: "software", Replaces: "smime-0", Reason: "first", Department: "销售", State: RequestPending,
 		Submitted: time.UnixMilli(1790000000123).UTC(), Refusal: "no", Certificate: []byte{3}, CSR: []byte{4, 5},
-		Mailboxes: []string{"a@example.com", "b@example.com"}, Account: "alice",
+		Mailboxes: []string{"a@example.com", "b@example.com"}, Account: "alice", Authority: "est", Issuers: [][]byte{{6}, {7}},
 	}
 	got, err := DecodeRequest(r.Encode())
 	if err != nil || !reflect.DeepEqual(got, r) {

@@ -51,6 +51,8 @@ type Options struct {
 	RSA bool
 	// AdminWeb is where the administrators' page listens; empty means nowhere.
 	AdminWeb string
+	// Externals are CAs beside the server's own, by the names that policy uses.
+	Externals map[string]server.External
 	// Mail is how the server writes mails; none without a Mailer.
 	Mail server.Mail
 }
@@ -95,7 +97,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	s.Site, err = site.Open(ctx, s.Dir, site.Options{
 		Listener: main, WebListener: web, Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
-		Settings: o.Settings, Mail: o.Mail,
+		Settings: o.Settings, Mail: o.Mail, Externals: o.Externals,
 	})
 	if err != nil {
 		return nil, errors.Join(err, main.Close(), web.Close())

@@ -1,10 +1,15 @@
 // Command wineprobe is a small program of the tests under Wine: it keeps the
-// prefix alive, says who it is, and squats on a pipe's name as an impostor would.
+// prefix alive, says who it is, lists keys, lets a program crash, and squats on a
+// pipe's name as an impostor would.
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
+	"syscall"
 	"time"
 
 	"github.com/Microsoft/go-winio"
@@ -27,9 +32,69 @@ func run(args []string) error {
 		return err
 	case len(args) == 2 && args[0] == "squat":
 		return squat(args[1])
+	case len(args) == 2 && args[0] == "crash":
+		return crash(args[1])
+	case len(args) == 1 && args[0] == "keys":
+		return keys()
 	}
 	time.Sleep(time.Hour)
 	return nil
+}
+
+// crash ends the child of a program that runs itself as a child. From outside of
+// Wine it would seem to have ended well.
+func crash(name string) error {
+	snapshot, err := syscall.CreateToolhelp32Snapshot(syscall.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.CloseHandle(snapshot)
+	parents := map[uint32]uint32{}
+	e := syscall.ProcessEntry32{}
+	e.Size = uint32(reflect.TypeFor[syscall.ProcessEntry32]().Size())
+	for err := syscall.Process32First(snapshot, &e); err == nil; err = syscall.Process32Next(snapshot, &e) {
+		if syscall.UTF16ToString(e.ExeFile[:]) == name {
+			parents[e.ProcessID] = e.ParentProcessID
+		}
+	}
+	for child, parent := range parents {
+		if _, same := parents[parent]; !same {
+			continue
+		}
+		p, err := os.FindProcess(int(child))
+		if err != nil {
+			return err
+		}
+		return p.Kill()
+	}
+	return fmt.Errorf("no child of %s among %v", name, parents)
+}
+
+// key is a key of ours as the Windows store lists it.
+type key struct {
+	ID        string
+	Certified bool
+}
+
+func keys() error {
+	stores, err := platform.Stores(context.Background(), platform.StoreOptions{})
+	if err != nil {
+		return err
+	}
+	all := []key{}
+	for _, s := range stores {
+		if s.Info().Name != "windows" {
+			continue
+		}
+		found, err := s.Keys(context.Background())
+		if err != nil {
+			return err
+		}
+		for _, k := range found {
+			all = append(all, key{string(k.ID), k.Certified})
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(all)
 }
 
 // squat holds a pipe that belongs to an account that nobody has.

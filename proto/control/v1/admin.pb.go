@@ -2715,6 +2715,96 @@ func (x *ApplyPolicyRequest) GetDryRun() bool {
 	return false
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+type BackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next piece of the file.
+	Piece []byte `protobuf:"bytes,1,opt,name=piece,proto3" json:"piece,omitempty"`
+	// With the last piece: the SHA-256 of the whole file.
+	Sha256        []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *BackupResponse) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *BackupResponse) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 type UploadPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Part          *ApplyPolicyRequest    `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
@@ -2724,7 +2814,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2826,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +2839,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2768,7 +2858,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +2870,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +2883,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -2818,7 +2908,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2920,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2933,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -2897,7 +2987,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +2999,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3012,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -3180,7 +3270,11 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"people_csv\x18\x01 \x01(\fR\tpeopleCsv\x12\x1f\n" +
 	"\vpolicy_yaml\x18\x02 \x01(\fR\n" +
 	"policyYaml\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"I\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x0f\n" +
+	"\rBackupRequest\">\n" +
+	"\x0eBackupResponse\x12\x14\n" +
+	"\x05piece\x18\x01 \x01(\fR\x05piece\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"I\n" +
 	"\x13UploadPolicyRequest\x122\n" +
 	"\x04part\x18\x01 \x01(\v2\x1e.control.v1.ApplyPolicyRequestR\x04part\"O\n" +
 	"\x14UploadPolicyResponse\x127\n" +
@@ -3197,8 +3291,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail2\xd0\n" +
-	"\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail2\x93\v\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -3218,7 +3311,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\vListLeavers\x12\x1e.control.v1.ListLeaversRequest\x1a\x1f.control.v1.ListLeaversResponse\x12E\n" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
 	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponse\x12S\n" +
-	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01\x12A\n" +
+	"\x06Backup\x12\x19.control.v1.BackupRequest\x1a\x1a.control.v1.BackupResponse0\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_admin_proto_rawDescOnce sync.Once
@@ -3232,7 +3326,7 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_control_v1_admin_proto_goTypes = []any{
 	(*CreateTokenRequest)(nil),     // 0: control.v1.CreateTokenRequest
 	(*CreateTokenResponse)(nil),    // 1: control.v1.CreateTokenResponse
@@ -3273,69 +3367,71 @@ var file_control_v1_admin_proto_goTypes = []any{
 	(*InstructRequest)(nil),        // 36: control.v1.InstructRequest
 	(*InstructResponse)(nil),       // 37: control.v1.InstructResponse
 	(*ApplyPolicyRequest)(nil),     // 38: control.v1.ApplyPolicyRequest
-	(*UploadPolicyRequest)(nil),    // 39: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),   // 40: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),    // 41: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),           // 42: control.v1.PolicyEffect
-	(*durationpb.Duration)(nil),    // 43: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),            // 45: control.v1.DeviceFacts
-	(*ConditionReport)(nil),        // 46: control.v1.ConditionReport
-	(*UserPresence)(nil),           // 47: control.v1.UserPresence
-	(*CredentialReport)(nil),       // 48: control.v1.CredentialReport
-	(*Event)(nil),                  // 49: control.v1.Event
-	(*ProofReport)(nil),            // 50: control.v1.ProofReport
-	(*Order)(nil),                  // 51: control.v1.Order
+	(*BackupRequest)(nil),          // 39: control.v1.BackupRequest
+	(*BackupResponse)(nil),         // 40: control.v1.BackupResponse
+	(*UploadPolicyRequest)(nil),    // 41: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),   // 42: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),    // 43: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),           // 44: control.v1.PolicyEffect
+	(*durationpb.Duration)(nil),    // 45: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),            // 47: control.v1.DeviceFacts
+	(*ConditionReport)(nil),        // 48: control.v1.ConditionReport
+	(*UserPresence)(nil),           // 49: control.v1.UserPresence
+	(*CredentialReport)(nil),       // 50: control.v1.CredentialReport
+	(*Event)(nil),                  // 51: control.v1.Event
+	(*ProofReport)(nil),            // 52: control.v1.ProofReport
+	(*Order)(nil),                  // 53: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	43, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	45, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	44, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	44, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	46, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	46, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	45, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	44, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	44, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	44, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	46, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	44, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	43, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	47, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	46, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	46, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	46, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	48, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	46, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	45, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
 	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
 	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	47, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	48, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	49, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	49, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	50, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	51, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
 	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	43, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	44, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	45, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	46, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
 	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	44, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	46, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
 	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	44, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	44, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	50, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	44, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	44, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	43, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	46, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	46, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	52, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	46, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	46, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	45, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
 	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
 	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
 	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
-	44, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
-	43, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
-	43, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
-	44, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	46, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	45, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	45, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	46, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
 	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
 	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
 	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
 	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
-	44, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
-	44, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	46, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	46, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
 	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
 	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	51, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	53, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
 	38, // 45: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	41, // 46: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	42, // 47: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	43, // 46: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	44, // 47: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
 	0,  // 48: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
 	3,  // 49: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
 	5,  // 50: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
@@ -3352,26 +3448,28 @@ var file_control_v1_admin_proto_depIdxs = []int32{
 	34, // 61: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
 	36, // 62: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
 	38, // 63: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	39, // 64: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	1,  // 65: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 66: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 67: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 68: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 69: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 70: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 71: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 72: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 73: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 74: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 75: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
-	28, // 76: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
-	32, // 77: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	35, // 78: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	37, // 79: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	41, // 80: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	40, // 81: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	65, // [65:82] is the sub-list for method output_type
-	48, // [48:65] is the sub-list for method input_type
+	41, // 64: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	39, // 65: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
+	1,  // 66: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 67: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 68: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 69: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 70: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 71: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 72: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 73: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 74: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 75: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 76: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	28, // 77: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	32, // 78: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	35, // 79: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	37, // 80: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	43, // 81: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	42, // 82: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	40, // 83: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
+	66, // [66:84] is the sub-list for method output_type
+	48, // [48:66] is the sub-list for method input_type
 	48, // [48:48] is the sub-list for extension type_name
 	48, // [48:48] is the sub-list for extension extendee
 	0,  // [0:48] is the sub-list for field type_name
@@ -3389,7 +3487,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,7 @@ const (
 	AdminService_Instruct_FullMethodName       = "/control.v1.AdminService/Instruct"
 	AdminService_ApplyPolicy_FullMethodName    = "/control.v1.AdminService/ApplyPolicy"
 	AdminService_UploadPolicy_FullMethodName   = "/control.v1.AdminService/UploadPolicy"
+	AdminService_Backup_FullMethodName         = "/control.v1.AdminService/Backup"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -76,6 +77,8 @@ type AdminServiceClient interface {
 	// UploadPolicy is ApplyPolicy for files of any size: the parts are put together
 	// in order, and the last part's dry_run holds.
 	UploadPolicy(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse], error)
+	// Backup gives a consistent copy of the records while the server goes on.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
 }
 
 type adminServiceClient struct {
@@ -268,6 +271,25 @@ func (c *adminServiceClient) UploadPolicy(ctx context.Context, opts ...grpc.Call
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_UploadPolicyClient = grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse]
 
+func (c *adminServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[2], AdminService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -306,6 +328,8 @@ type AdminServiceServer interface {
 	// UploadPolicy is ApplyPolicy for files of any size: the parts are put together
 	// in order, and the last part's dry_run holds.
 	UploadPolicy(grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]) error
+	// Backup gives a consistent copy of the records while the server goes on.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -366,6 +390,9 @@ func (UnimplementedAdminServiceServer) ApplyPolicy(context.Context, *ApplyPolicy
 }
 func (UnimplementedAdminServiceServer) UploadPolicy(grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]) error {
 	return status.Error(codes.Unimplemented, "method UploadPolicy not implemented")
+}
+func (UnimplementedAdminServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -676,6 +703,17 @@ func _AdminService_UploadPolicy_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_UploadPolicyServer = grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]
 
+func _AdminService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -754,6 +792,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "UploadPolicy",
 			Handler:       _AdminService_UploadPolicy_Handler,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _AdminService_Backup_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "control/v1/admin.proto",

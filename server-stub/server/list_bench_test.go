@@ -1,0 +1,82 @@
+package server
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/store"
+)
+
+// BenchmarkListFleet goes through a fleet of 100,000 devices that are known but
+// idle, page by page, as "devices" does, and looks for one by its name.
+func BenchmarkListFleet(b *testing.B) {
+	const n = 100_000
+	db, err := store.OpenBolt(filepath.Join(b.TempDir(), "records.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	s := &Server{store: db, now: time.Now, fleet: newFleet()}
+	for from := 0; from < n; from += 5000 {
+		err := db.Update(b.Context(), func(tx store.Tx) error { return putFleet(tx, from, from+5000) })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, row := range map[string]struct {
+		req  *controlv1.ListDevicesRequest
+		want int
+	}{
+		"all":  {req: &controlv1.ListDevicesRequest{}, want: n},
+		"find": {req: &controlv1.ListDevicesRequest{Matches: "host-099999"}, want: 1},
+		"page": {req: &controlv1.ListDevicesRequest{State: store.Admitted, PageSize: 100}, want: 100},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				got := 0
+				for req := proto.CloneOf(row.req); ; {
+					resp, err := s.Devices(req)
+					if err != nil {
+						b.Fatal(err)
+					}
+					got += len(resp.GetDevices())
+					if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" || name == "page" {
+						break
+					}
+				}
+				if got != row.want {
+					b.Fatalf("%d devices, want %d", got, row.want)
+				}
+			}
+			if len(s.fleet.devices) != 0 {
+				b.Errorf("%d devices are kept in memory for a listing", len(s.fleet.devices))
+			}
+		})
+	}
+}
+
+func putFleet(tx store.Tx, from, to int) error {
+	for i := from; i < to; i++ {
+		id := fmt.Sprintf("%024x", i)
+		device := store.Device{ID: id, State: store.Admitted, Joined: time.Unix(int64(i), 0), Hostname: fmt.Sprintf("host-%06d", i), OS: "linux", Identity: make([]byte, 450)}
+		if err := store.PutJSON(tx, store.Devices, []byte(id), device); err != nil {
+			return err
+		}
+		report, err := proto.Marshal(&controlv1.SyncRequest{
+			Users:       []*controlv1.UserPresence{{User: "uid:1000", Account: "alice"}},
+			Credentials: []*controlv1.CredentialReport{{EnrollmentId: id, Mailbox: "alice@example.com", State: "active", Proof: &controlv1.ProofReport{Ok: true}}},
+		})
+		if err != nil {
+			return err
+		}
+		if err := tx.Put(store.Statuses, []byte(id), store.Stamp(report, time.Unix(int64(i), 0))); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package site
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"smime-agent/server-stub/authority"
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/server"
+)
+
+// estName is what policy calls the CA behind EST.
+const estName = "est"
+
+// externals makes the CAs beside the server's own.
+func (c Config) externals(dir string, now func() time.Time) (map[string]server.External, error) {
+	if c.EST.URL == "" {
+		return map[string]server.External{}, nil
+	}
+	est := &authority.EST{URL: c.EST.URL, User: c.EST.User, Anchors: x509.NewCertPool(), Now: now}
+	anchors, err := ca.ReadCertificates(within(dir, c.EST.Anchors))
+	if err != nil {
+		return nil, fmt.Errorf("%s: est.anchors: %w", ConfigFile, err)
+	}
+	out := server.External{Authority: est}
+	for _, anchor := range anchors {
+		est.Anchors.AddCert(anchor)
+		out.Anchors = append(out.Anchors, anchor.Raw)
+	}
+	if c.EST.Identity != "" {
+		path := within(dir, c.EST.Identity)
+		identity, err := tls.LoadX509KeyPair(path, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: est.identity: %w", ConfigFile, err)
+		}
+		est.Identity = &identity
+	}
+	if c.EST.PasswordFile != "" {
+		password, err := os.ReadFile(within(dir, c.EST.PasswordFile))
+		if err != nil {
+			return nil, err
+		}
+		est.Password = strings.TrimRight(string(password), "\r\n")
+	}
+	if c.EST.CAFile != "" {
+		roots, err := ca.ReadCertificates(within(dir, c.EST.CAFile))
+		if err != nil {
+			return nil, err
+		}
+		est.ServerRoots = x509.NewCertPool()
+		for _, root := range roots {
+			est.ServerRoots.AddCert(root)
+		}
+	}
+	return map[string]server.External{estName: out}, nil
+}
