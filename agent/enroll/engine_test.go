@@ -21,6 +21,11 @@ func (w *world) runEngine(g *Engine, p Policy) func() {
 		w.t.Fatal(err)
 	}
 	_ = g.Apply(p) // after a crash the record cannot be written, which is the point
+	return w.runLoaded(g)
+}
+
+func (w *world) runLoaded(g *Engine) func() {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

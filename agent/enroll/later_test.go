@@ -54,3 +54,28 @@ func TestModulesOfALaterPolicy(t *testing.T) {
 		stop()
 	})
 }
+
+// TestNoProofWithoutPolicy: the policy was lost with a part of the record. Until
+// it comes again nothing is judged by anchors that are not there.
+func TestNoProofWithoutPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := w.person("uid:1")
+		_, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
+		w.settle(time.Minute)
+		stop()
+		proofs := u.proofs
+		g, _ := w.engine()
+		g.Rebuilding = true
+		if err := g.Load(); err != nil {
+			t.Fatal(err)
+		}
+		stop = w.runLoaded(g)
+		g.Attach("uid:1")
+		w.settle(48 * time.Hour)
+		if u.proofs != proofs {
+			t.Errorf("%d proofs without a policy", u.proofs-proofs)
+		}
+		stop()
+	})
+}
