@@ -16,7 +16,7 @@ import (
 const (
 	// tick is how often settings and wall-clock deadlines are looked at, beside
 	// each time that the machine woke or its clock was set.
-	tick = 5 * time.Minute
+	tick = time.Minute
 	// engineSleep is how long the engine sleeps if nobody wakes it; keepTime does.
 	engineSleep = time.Hour
 	// firstRetry is the first bound of the waits after a failed contact.
