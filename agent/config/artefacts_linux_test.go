@@ -84,7 +84,7 @@ type words struct {
 var english = words{
 	title:   func(s config.Setting) string { return s.Title },
 	help:    func(s config.Setting) string { return s.Help },
-	restart: "A change takes effect when the service starts the next time.", atOnce: "A change takes effect within five minutes.",
+	restart: "A change takes effect when the service starts the next time.", atOnce: "A change takes effect within a minute.",
 	name: "Name of the setting: ", fallback: "Default: ", since: "Known since version ", since01: "smime-agent 0.1 or later",
 	product: "S/MIME Agent", about: "Settings of the S/MIME agent. Who gets which certificate is decided at central management.",
 	ask: "Write one in a line:",
@@ -93,7 +93,7 @@ var english = words{
 var chinese = words{
 	title:   func(s config.Setting) string { return s.TitleZH },
 	help:    func(s config.Setting) string { return s.HelpZH },
-	restart: "更改在服务下次启动时生效。", atOnce: "更改在五分钟内生效。",
+	restart: "更改在服务下次启动时生效。", atOnce: "更改在一分钟内生效。",
 	name: "设置名称：", fallback: "默认值：", since: "起始版本：", since01: "smime-agent 0.1 或更高版本",
 	product: "S/MIME 代理程序", about: "S/MIME 代理程序的设置。谁获得哪种证书由集中管理服务器决定。",
 	ask: "每行一项：",

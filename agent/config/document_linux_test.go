@@ -48,7 +48,7 @@ What nobody sets has its default. A line is ` + "`name: value`" + `; an empty va
 - A duration is a number with a unit: ` + "`30s`, `15m`, `1h30m`, `7d`" + `.
 - ` + "`smime-agent policy`" + ` shows each effective value and where it comes from.
 
-The service looks at its sources every five minutes, and whenever an administrator runs smime-agent sync. The default places are those of Linux.
+The service looks at its sources once a minute. The default places are those of Linux.
 `
 
 // document writes the table for people.
@@ -56,9 +56,9 @@ func document() string {
 	var b strings.Builder
 	b.WriteString(documentHead)
 	section(&b, "In English", []string{"setting", "type", "default", "since", "change takes effect", "every user may see it", "meaning"},
-		[]string{"at the next start", "within five minutes", "yes", "no"}, func(s config.Setting) string { return s.Help })
+		[]string{"at the next start", "within a minute", "yes", "no"}, func(s config.Setting) string { return s.Help })
 	section(&b, "中文", []string{"设置", "类型", "默认值", "起始版本", "更改生效", "所有用户可见", "含义"},
-		[]string{"下次启动时", "五分钟内", "是", "否"}, func(s config.Setting) string { return s.HelpZH })
+		[]string{"下次启动时", "一分钟内", "是", "否"}, func(s config.Setting) string { return s.HelpZH })
 	return b.String()
 }
 
