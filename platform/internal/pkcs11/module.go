@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
 )
@@ -22,15 +23,20 @@ type Module struct {
 	turn chan struct{}
 	// resting is what the library is still initialized for; nil for nothing.
 	resting *rest
+	// rests says so to whoever has not the turn.
+	rests atomic.Bool
 }
 
 // loaded is the one piece of package state: C_Initialize acts on the whole
 // process, so two users of one library must share its lock, wherever in the
-// process they come from.
+// process they come from. nss holds one token: of two of NSS's libraries, such
+// as the system's and Thunderbird's, only one may be initialized at a time. The
+// second answers CKR_DEVICE_ERROR (measured with 3.87.1 and 3.125.1).
 var loaded = struct {
 	sync.Mutex
 	modules map[string]*Module
-}{modules: map[string]*Module{}}
+	nss     chan struct{}
+}{modules: map[string]*Module{}, nss: make(chan struct{}, 1)}
 
 // Load loads the library at path, after the siblings that it does not find by
 // itself (Mozilla programs keep NSS's libraries in their own folder). A second
@@ -72,6 +78,15 @@ func (m *Module) Path() string { return m.path }
 // its use. A place that can tell whether it was changed is spared the cost
 // where one use follows closely on another; see [rest].
 func (m *Module) use(ctx context.Context, p Place, fn func() error) error {
+	if len(p.Files) > 0 {
+		select {
+		case loaded.nss <- struct{}{}:
+			defer func() { <-loaded.nss }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		m.wakeOthers()
+	}
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
@@ -103,6 +118,7 @@ func (m *Module) use(ctx context.Context, p Place, fn func() error) error {
 func (m *Module) begin(p Place) error {
 	if r := m.resting; r != nil {
 		m.resting = nil
+		m.rests.Store(false)
 		r.timer.Stop()
 		if r.goesOn(p) {
 			return nil

@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -30,6 +31,7 @@ func (m *Module) rest(p Place) {
 	r := &rest{init: p.Init, files: stateOf(p.Files)}
 	r.timer = time.AfterFunc(restFor, func() { m.endRest(r) })
 	m.resting = r
+	m.rests.Store(true)
 }
 
 // endRest finalizes the library, unless somebody has ended the rest meanwhile.
@@ -37,9 +39,35 @@ func (m *Module) endRest(r *rest) {
 	m.turn <- struct{}{}
 	defer func() { <-m.turn }()
 	if m.resting == r {
-		m.resting = nil
-		_ = m.finalize() // the next use initializes anew and says what is wrong
+		m.wake()
 	}
+}
+
+// wakeOthers ends the rests of all other libraries. Callers hold loaded.nss, so
+// that none of them begins another.
+func (m *Module) wakeOthers() {
+	loaded.Lock()
+	others := slices.Collect(maps.Values(loaded.modules))
+	loaded.Unlock()
+	for _, o := range others {
+		if o == m || !o.rests.Load() {
+			continue
+		}
+		o.turn <- struct{}{} // held by the end of its rest at most
+		if r := o.resting; r != nil {
+			r.timer.Stop()
+			o.wake()
+		}
+		<-o.turn
+	}
+}
+
+// wake ends the rest. Callers have the turn. What is wrong with the library, its
+// next use says.
+func (m *Module) wake() {
+	m.resting = nil
+	m.rests.Store(false)
+	_ = m.finalize()
 }
 
 // goesOn says that a use of p may go on where the last one ended. A token that
