@@ -70,7 +70,7 @@ e2e: build ## Everything real: stores, judges, kills, dialogs, packages, Wine (i
 	@$(MAKE) packages
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' SMIME_AGENT_ARTIFACTS='$(CURDIR)/dist/artifacts' \
 		$(GO) test -count=1 -timeout 40m -skip '^TestWine$$' \
-		./platform/... ./agent/e2e/... ./agent/smime ./agent/helper ./agent/state
+		./platform/... ./agent/e2e/... ./agent/smime ./agent/helper ./agent/state ./server-stub/...
 	.ci/e2e-wine # TestWine is one of its steps
 
 .PHONY: e2e-wine
