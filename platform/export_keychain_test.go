@@ -300,3 +300,26 @@ func (r memoryRef) Agree(_ int, point []byte) ([]byte, error) {
 	}
 	return own.ECDH(other)
 }
+
+// AddressBook is the address book over this keychain.
+func (m *MemoryKeychain) AddressBook(list string) AddressBook {
+	s, ok := m.Store().(*keychainStore)
+	if !ok {
+		return nil
+	}
+	return &keychainAddressBook{open: s.open, list: list}
+}
+
+// File puts a certificate there as a person does; Filed lists all.
+func (m *MemoryKeychain) File(der []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.certs = append(m.certs, der)
+}
+
+// Filed lists all certificates.
+func (m *MemoryKeychain) Filed() [][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([][]byte(nil), m.certs...)
+}

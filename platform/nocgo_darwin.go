@@ -21,3 +21,7 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	}
 	return []Store{newFileStore(home)}, errNoKeychain
 }
+
+func addressBooks(context.Context, StoreOptions) ([]AddressBook, error) {
+	return nil, errNoKeychain
+}

@@ -32,7 +32,8 @@ func (s *tokenStore) Install(ctx context.Context, id KeyID, chain []*x509.Certif
 			}
 			spec := pkcs11.CertificateSpec{Label: leafLabel(id, chain[0]), ID: keyID}
 			if s.nss != nil && len(chain[0].EmailAddresses) > 0 {
-				spec.Email = chain[0].EmailAddresses[0]
+				// NSS looks for addresses in lower case only (CERT_FixupEmailAddr).
+				spec.Email = strings.ToLower(chain[0].EmailAddresses[0])
 			}
 			return ss.PutCertificate(chain[0], spec)
 		})

@@ -13,3 +13,5 @@ var errNoTokens = fmt.Errorf("this build has no PKCS #11, so NSS databases and t
 func moduleStores(context.Context, StoreOptions) ([]Store, error) { return nil, errNoTokens }
 
 func nssStores(string, PINFunc) ([]Store, error) { return nil, nil }
+
+func addressBookOf(Store) (AddressBook, bool) { return nil, false }

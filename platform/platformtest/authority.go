@@ -59,6 +59,23 @@ func (a *Authority) Chain(t testing.TB, public crypto.PublicKey, later int) []*x
 	return []*x509.Certificate{leaf, a.Issuing, a.Root}
 }
 
+// Partner issues a certificate of somebody else, whose key no store has.
+func (a *Authority) Partner(t testing.TB, mailbox string) *x509.Certificate {
+	t.Helper()
+	return a.PartnerFor(t, mailbox, newStrangerRSA(t))
+}
+
+// PartnerFor is [Authority.Partner] for a key.
+func (a *Authority) PartnerFor(t testing.TB, mailbox string, public crypto.PublicKey) *x509.Certificate {
+	t.Helper()
+	return sign(t, &x509.Certificate{
+		SerialNumber: serial(t), Subject: pkix.Name{CommonName: mailbox}, EmailAddresses: []string{mailbox},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		BasicConstraintsValid: true, SubjectKeyId: fingerprint(t, public),
+	}, a.Issuing, public, a.key)
+}
+
 func fingerprint(t testing.TB, public crypto.PublicKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)

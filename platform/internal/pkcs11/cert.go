@@ -57,6 +57,38 @@ func (s *Session) Certificates() ([]Filed, error) {
 	return filed, nil
 }
 
+// CertificatesNamed lists the certificates whose label fits.
+func (s *Session) CertificatesNamed(fits func(label string) bool) ([]Filed, error) {
+	objects, err := s.find(attribute(p11.CKA_CLASS, p11.CKO_CERTIFICATE),
+		attribute(p11.CKA_CERTIFICATE_TYPE, p11.CKC_X_509), attribute(p11.CKA_TOKEN, true))
+	if err != nil {
+		return nil, err
+	}
+	var filed []Filed
+	for _, o := range objects {
+		values := s.getSome(o, p11.CKA_LABEL, p11.CKA_VALUE, p11.CKA_ID)
+		if !fits(string(values[0])) {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(values[1]); err == nil {
+			filed = append(filed, Filed{Object: o, ID: values[2], Cert: cert})
+		}
+	}
+	return filed, nil
+}
+
+// HasKey says whether half a key or a whole one has this CKA_ID. Private halves
+// are seen only after a login, public ones always.
+func (s *Session) HasKey(id []byte) (bool, error) {
+	for _, class := range []uint{p11.CKO_PUBLIC_KEY, p11.CKO_PRIVATE_KEY} {
+		found, err := s.find(attribute(p11.CKA_CLASS, class), attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_ID, id))
+		if err != nil || len(found) > 0 {
+			return len(found) > 0, err
+		}
+	}
+	return false, nil
+}
+
 // CertificateSpec is how a certificate is filed.
 type CertificateSpec struct {
 	Label string
@@ -79,6 +111,19 @@ func (s *Session) PutCertificate(cert *x509.Certificate, spec CertificateSpec) e
 		}
 		return s.set(present[0], p11.CKA_ID, spec.ID)
 	}
+	return s.createCertificate(cert, spec)
+}
+
+// AddCertificate files a certificate; one that is there stays as it is.
+func (s *Session) AddCertificate(cert *x509.Certificate, spec CertificateSpec) error {
+	present, err := s.certificateObjects(cert)
+	if err != nil || len(present) > 0 {
+		return err
+	}
+	return s.createCertificate(cert, spec)
+}
+
+func (s *Session) createCertificate(cert *x509.Certificate, spec CertificateSpec) error {
 	serial, err := asn1.Marshal(cert.SerialNumber)
 	if err != nil {
 		return fmt.Errorf("encode serial number: %w", err)

@@ -10,9 +10,10 @@ import (
 
 // The stores of the user, and what lies in them.
 const (
-	My   = "MY"   // certificates with a key
-	CA   = "CA"   // issuers
-	Root = "Root" // anchors; the machine's are seen in it too
+	My          = "MY"          // certificates with a key
+	CA          = "CA"          // issuers
+	Root        = "Root"        // anchors; the machine's are seen in it too
+	AddressBook = "AddressBook" // "Other People": certificates of those whom the user writes to
 )
 
 const (
@@ -146,6 +147,25 @@ func (s *CertStore) AddIssuer(der []byte) error {
 	}
 	defer func() { _ = windows.CertFreeCertificateContext(c) }()
 	return s.add(c, windows.CERT_STORE_ADD_USE_EXISTING)
+}
+
+// AddNamed files a certificate without a key under a name, unless it is there:
+// then nothing of it changes. CERT_STORE_ADD_USE_EXISTING would give a name to
+// one that has none.
+func (s *CertStore) AddNamed(der []byte, name string) error {
+	c, err := newContext(der)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = windows.CertFreeCertificateContext(c) }()
+	if err := setName(c, name); err != nil {
+		return err
+	}
+	err = s.add(c, windows.CERT_STORE_ADD_NEW)
+	if hasCode(err, codeCryptExists) {
+		return nil
+	}
+	return err
 }
 
 func newContext(der []byte) (*windows.CertContext, error) {

@@ -52,6 +52,7 @@ const (
 	codeBadKeyState   = 0x8009000B // NTE_BAD_KEY_STATE
 	codeNoMoreKeys    = 0x8009002A // NTE_NO_MORE_ITEMS
 	codeCryptNotFound = 0x80092004 // CRYPT_E_NOT_FOUND
+	codeCryptExists   = 0x80092005 // CRYPT_E_EXISTS
 )
 
 // codes is the one table from codes to names and classes (winerror.h).
@@ -99,6 +100,7 @@ var codes = map[uint32]struct {
 
 	0x80091002:        {"CRYPT_E_UNKNOWN_ALGO", Unsupported},
 	codeCryptNotFound: {"CRYPT_E_NOT_FOUND", Missing},
+	codeCryptExists:   {"CRYPT_E_EXISTS", Exists},
 	0x8009200B:        {"CRYPT_E_NO_KEY_PROPERTY", Missing},
 	0x80093100:        {"CRYPT_E_ASN1_ERROR", Unreadable},
 }

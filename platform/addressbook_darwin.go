@@ -1,0 +1,34 @@
+//go:build cgo
+
+package platform
+
+import (
+	"context"
+	"path/filepath"
+
+	"smime-agent/platform/internal/security"
+)
+
+// addressBooks gives the login keychain. Nobody is asked anything: adding a
+// certificate wants no question but where the keychain is locked.
+func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
+	home, err := homeOf(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := security.AllowQuestions(false); err != nil {
+		return nil, keychainSentinel(err)
+	}
+	if err := checkUnlocked(o.Home); err != nil {
+		return nil, keychainSentinel(err)
+	}
+	open := func() (keychain, error) {
+		k, err := openKeychain(o.Home)
+		if err != nil {
+			return nil, err
+		}
+		return realKeychain{k}, nil
+	}
+	list := filepath.Join(home, "Library", "Application Support", "smime-agent", "partners.json")
+	return []AddressBook{&keychainAddressBook{open: open, list: list}}, nil
+}
