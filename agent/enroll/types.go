@@ -214,6 +214,7 @@ type Session interface {
 	Keeper
 	Warden
 	Person
+	Correspondent
 }
 
 // Keeper makes, files and proves one credential.

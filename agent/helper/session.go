@@ -34,11 +34,13 @@ type Words interface {
 type Session struct {
 	// Stores finds the user's stores, as [platform.Stores] does. It should let
 	// them ask for PINs by [Session.PIN].
-	Stores   func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
-	Prompter platform.Prompter
-	Words    Words
-	Now      func() time.Time
-	Log      *slog.Logger
+	Stores func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
+	// AddressBooks finds where partners' certificates go, as [platform.AddressBooks] does.
+	AddressBooks func(ctx context.Context) ([]platform.AddressBook, error)
+	Prompter     platform.Prompter
+	Words        Words
+	Now          func() time.Time
+	Log          *slog.Logger
 	// PromptTimeout closes a dialog for a PIN that nobody answers; 0 is
 	// [DefaultPromptTimeout]. How long a question stays is the service's to say.
 	PromptTimeout time.Duration

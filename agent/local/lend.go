@@ -197,6 +197,14 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 	case *localv1.Task_Discard:
 		d := what.Discard
 		return s.Discard(ctx, d.GetStore(), enroll.ID(d.GetEnrollmentId()), toModules(d.GetModules()))
+	case *localv1.Task_Publish:
+		value, err := s.Publish(ctx, toPublishWanted(what.Publish))
+		r.What = &localv1.TaskResult_Publish{Publish: &localv1.PublishResult{Value: value}}
+		return err
+	case *localv1.Task_Partners:
+		p, err := s.FilePartners(ctx, what.Partners.GetCertificates())
+		r.What = &localv1.TaskResult_Partners{Partners: fromPartnersFiled(p)}
+		return err
 	case *localv1.Task_Ask:
 		v, err := s.Ask(ctx, toQuestion(what.Ask, locale))
 		r.What = &localv1.TaskResult_Ask{Ask: &localv1.AskResult{Verdict: string(v)}}

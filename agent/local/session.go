@@ -253,6 +253,31 @@ func (r *remote) Discard(ctx context.Context, store string, id enroll.ID, module
 	return err
 }
 
+// Publish is [enroll.Correspondent]'s.
+func (r *remote) Publish(ctx context.Context, w enroll.PublishWanted) ([]byte, error) {
+	result, err := r.call(ctx, storeLimit, publishTask(w))
+	if err != nil {
+		return nil, err
+	}
+	value := result.GetPublish().GetValue()
+	if len(value) == 0 || len(value) > maxPublication {
+		return nil, odd()
+	}
+	return value, nil
+}
+
+// FilePartners is [enroll.Correspondent]'s.
+func (r *remote) FilePartners(ctx context.Context, certificates [][]byte) (enroll.PartnersFiled, error) {
+	result, err := r.call(ctx, storeLimit, partnersTask(certificates))
+	if err != nil {
+		return enroll.PartnersFiled{}, err
+	}
+	if result.GetPartners() == nil {
+		return enroll.PartnersFiled{}, odd()
+	}
+	return toPartnersFiled(result.GetPartners()), nil
+}
+
 // Ask is [enroll.Person]'s.
 func (r *remote) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	result, err := r.call(ctx, askLimit, askTask(q, r.locale))

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -67,6 +68,9 @@ var (
 		Failures: []*enroll.Error{{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("detail")}},
 	}
 	modules = []enroll.Module{{Path: "/usr/lib/p11.so", TokenLabel: "CARD"}}
+
+	filedPartners = enroll.PartnersFiled{Filed: 2, Withdrawn: 1,
+		Failures: []*enroll.Error{{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("detail")}}}
 )
 
 func (m *memory) MakeRequest(ctx context.Context, w enroll.RequestWanted) (enroll.RequestMade, error) {
@@ -83,6 +87,14 @@ func (m *memory) Inventory(ctx context.Context, modules []enroll.Module) (enroll
 
 func (m *memory) Discard(ctx context.Context, store string, id enroll.ID, modules []enroll.Module) error {
 	return m.task(ctx, []any{store, id, modules})
+}
+
+func (m *memory) Publish(ctx context.Context, w enroll.PublishWanted) ([]byte, error) {
+	return []byte{6, 7}, m.task(ctx, w)
+}
+
+func (m *memory) FilePartners(ctx context.Context, certificates [][]byte) (enroll.PartnersFiled, error) {
+	return filedPartners, m.task(ctx, certificates)
 }
 
 func (m *memory) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
@@ -168,6 +180,7 @@ var exchanges = func() []exchange {
 		ID: "smime-1", Store: "file", Mailbox: "a@b.example", Chain: [][]byte{{1}}, Anchors: [][]byte{{2}},
 		Sign: true, Encrypt: true, Kept: true, Modules: modules,
 	}
+	publish := enroll.PublishWanted{ID: "smime-1", Store: "file", Chain: [][]byte{{1}}, EncryptTo: [][]byte{{2}}, Modules: modules, Now: moment}
 	question := enroll.Question{
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
@@ -181,10 +194,20 @@ var exchanges = func() []exchange {
 		{"discard", func(ctx context.Context, s enroll.Session) (any, error) {
 			return nil, s.Discard(ctx, "file", "smime-1", modules)
 		}, nil, []any{"file", enroll.ID("smime-1"), modules}},
+		{"publish", func(ctx context.Context, s enroll.Session) (any, error) { return s.Publish(ctx, publish) }, []byte{6, 7}, publish},
+		{"partners", func(ctx context.Context, s enroll.Session) (any, error) {
+			p, err := s.FilePartners(ctx, [][]byte{{8}, {9}})
+			return enroll.Inventory{Failures: p.Failures, Stores: counted(p)}, err
+		}, enroll.Inventory{Failures: filedPartners.Failures, Stores: counted(filedPartners)}, [][]byte{{8}, {9}}},
 		{"ask", func(ctx context.Context, s enroll.Session) (any, error) { return s.Ask(ctx, question) }, enroll.Later, question},
 		{"notify", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Notify(ctx, notice) }, nil, notice},
 	}
 }()
+
+// counted puts the counts where [same] looks.
+func counted(p enroll.PartnersFiled) []enroll.StoreFound {
+	return []enroll.StoreFound{{Name: fmt.Sprint(p.Filed, p.Withdrawn)}}
+}
 
 func TestTasksRunSideBySide(t *testing.T) {
 	h, m := open(t, nil), newMemory()

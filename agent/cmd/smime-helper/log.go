@@ -82,3 +82,17 @@ func (l logged) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, err
 	l.note("ask", q.ID, "", start, err)
 	return v, err
 }
+
+func (l logged) Publish(ctx context.Context, w enroll.PublishWanted) ([]byte, error) {
+	start := time.Now()
+	value, err := l.Session.Publish(ctx, w)
+	l.note("publish", w.ID, w.Store, start, err)
+	return value, err
+}
+
+func (l logged) FilePartners(ctx context.Context, certificates [][]byte) (enroll.PartnersFiled, error) {
+	start := time.Now()
+	done, err := l.Session.FilePartners(ctx, certificates)
+	l.note("partners", "", "", start, err)
+	return done, err
+}

@@ -28,6 +28,7 @@ type env struct {
 	stdout, stderr io.Writer
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
+	books          func(context.Context, platform.StoreOptions) ([]platform.AddressBook, error)
 	prompter       platform.Prompter
 	// settings are what the administrator set, as far as this user can read it.
 	settings func() config.Settings
@@ -164,6 +165,9 @@ func newSession(e env, locale string, log *slog.Logger) *helper.Session {
 	s := &helper.Session{Prompter: e.prompter, Words: words{text.For(locale)}, Now: time.Now, Log: log}
 	s.Stores = func(ctx context.Context, modules []platform.Module) ([]platform.Store, error) {
 		return e.stores(ctx, platform.StoreOptions{Modules: modules, PIN: s.PIN})
+	}
+	s.AddressBooks = func(ctx context.Context) ([]platform.AddressBook, error) {
+		return e.books(ctx, platform.StoreOptions{PIN: s.PIN})
 	}
 	return s
 }

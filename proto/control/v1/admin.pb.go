@@ -2656,10 +2656,12 @@ func (x *InstructResponse) GetOrderId() string {
 }
 
 type ApplyPolicyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PeopleCsv     []byte                 `protobuf:"bytes,1,opt,name=people_csv,json=peopleCsv,proto3" json:"people_csv,omitempty"`
-	PolicyYaml    []byte                 `protobuf:"bytes,2,opt,name=policy_yaml,json=policyYaml,proto3" json:"policy_yaml,omitempty"`
-	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PeopleCsv  []byte                 `protobuf:"bytes,1,opt,name=people_csv,json=peopleCsv,proto3" json:"people_csv,omitempty"`
+	PolicyYaml []byte                 `protobuf:"bytes,2,opt,name=policy_yaml,json=policyYaml,proto3" json:"policy_yaml,omitempty"`
+	DryRun     bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The files of partners' certificates that the policy names.
+	Partners      []*PartnerFile `protobuf:"bytes,4,rep,name=partners,proto3" json:"partners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2715,6 +2717,67 @@ func (x *ApplyPolicyRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ApplyPolicyRequest) GetPartners() []*PartnerFile {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+// PartnerFile is a .cer, .pem or .p7b file.
+type PartnerFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the policy names it, or below a folder that the policy names.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerFile) Reset() {
+	*x = PartnerFile{}
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerFile) ProtoMessage() {}
+
+func (x *PartnerFile) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerFile.ProtoReflect.Descriptor instead.
+func (*PartnerFile) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PartnerFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PartnerFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2723,7 +2786,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2798,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2811,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 type BackupResponse struct {
@@ -2763,7 +2826,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2838,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2851,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BackupResponse) GetPiece() []byte {
@@ -2814,7 +2877,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2889,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2902,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2858,7 +2921,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2933,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2946,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -2908,7 +2971,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +2983,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +2996,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -2987,7 +3050,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3062,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3075,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -3048,6 +3111,253 @@ func (x *PolicyEffect) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+type ListPublicationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Part of a mailbox; case does not matter.
+	Matches string `protobuf:"bytes,1,opt,name=matches,proto3" json:"matches,omitempty"`
+	// With the certificates themselves.
+	WithValues bool `protobuf:"varint,2,opt,name=with_values,json=withValues,proto3" json:"with_values,omitempty"`
+	// Look at the directory, and write to it, before answering.
+	Now           bool `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPublicationsRequest) Reset() {
+	*x = ListPublicationsRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPublicationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPublicationsRequest) ProtoMessage() {}
+
+func (x *ListPublicationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPublicationsRequest.ProtoReflect.Descriptor instead.
+func (*ListPublicationsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListPublicationsRequest) GetMatches() string {
+	if x != nil {
+		return x.Matches
+	}
+	return ""
+}
+
+func (x *ListPublicationsRequest) GetWithValues() bool {
+	if x != nil {
+		return x.WithValues
+	}
+	return false
+}
+
+func (x *ListPublicationsRequest) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
+}
+
+type ListPublicationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publications  []*Publication         `protobuf:"bytes,1,rep,name=publications,proto3" json:"publications,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPublicationsResponse) Reset() {
+	*x = ListPublicationsResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPublicationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPublicationsResponse) ProtoMessage() {}
+
+func (x *ListPublicationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPublicationsResponse.ProtoReflect.Descriptor instead.
+func (*ListPublicationsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ListPublicationsResponse) GetPublications() []*Publication {
+	if x != nil {
+		return x.Publications
+	}
+	return nil
+}
+
+// Publication is the one certificate of a mailbox that others are to encrypt to.
+type Publication struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Mailbox string                 `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// "published", "waiting", "not-found", "ambiguous", "failed", "withdrawn",
+	// or "no-directory" where the server has none.
+	State    string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Serial   string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// The device's signed value is published too, or would be.
+	Signed bool `protobuf:"varint,5,opt,name=signed,proto3" json:"signed,omitempty"`
+	// When the directory was last seen to have it.
+	Seen    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=seen,proto3" json:"seen,omitempty"`
+	NextTry *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_try,json=nextTry,proto3" json:"next_try,omitempty"`
+	// One sentence on what is wrong.
+	Problem string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The entry in the directory.
+	Dn       string `protobuf:"bytes,9,opt,name=dn,proto3" json:"dn,omitempty"`
+	Hostname string `protobuf:"bytes,10,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Only where the request asks for them: leaf first, DER, and the signed value.
+	Chain         [][]byte `protobuf:"bytes,11,rep,name=chain,proto3" json:"chain,omitempty"`
+	Value         []byte   `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Publication) Reset() {
+	*x = Publication{}
+	mi := &file_control_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Publication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Publication) ProtoMessage() {}
+
+func (x *Publication) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Publication.ProtoReflect.Descriptor instead.
+func (*Publication) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Publication) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *Publication) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Publication) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *Publication) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *Publication) GetSigned() bool {
+	if x != nil {
+		return x.Signed
+	}
+	return false
+}
+
+func (x *Publication) GetSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Publication) GetNextTry() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextTry
+	}
+	return nil
+}
+
+func (x *Publication) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Publication) GetDn() string {
+	if x != nil {
+		return x.Dn
+	}
+	return ""
+}
+
+func (x *Publication) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Publication) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Publication) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
 }
 
 var File_control_v1_admin_proto protoreflect.FileDescriptor
@@ -3264,13 +3574,17 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12'\n" +
 	"\x05order\x18\x02 \x01(\v2\x11.control.v1.OrderR\x05order\"-\n" +
 	"\x10InstructResponse\x12\x19\n" +
-	"\border_id\x18\x01 \x01(\tR\aorderId\"m\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\"\xa2\x01\n" +
 	"\x12ApplyPolicyRequest\x12\x1d\n" +
 	"\n" +
 	"people_csv\x18\x01 \x01(\fR\tpeopleCsv\x12\x1f\n" +
 	"\vpolicy_yaml\x18\x02 \x01(\fR\n" +
 	"policyYaml\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x0f\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x123\n" +
+	"\bpartners\x18\x04 \x03(\v2\x17.control.v1.PartnerFileR\bpartners\";\n" +
+	"\vPartnerFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x0f\n" +
 	"\rBackupRequest\">\n" +
 	"\x0eBackupResponse\x12\x14\n" +
 	"\x05piece\x18\x01 \x01(\fR\x05piece\x12\x16\n" +
@@ -3291,7 +3605,28 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x16\n" +
-	"\x06detail\x18\x05 \x01(\tR\x06detail2\x93\v\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"f\n" +
+	"\x17ListPublicationsRequest\x12\x18\n" +
+	"\amatches\x18\x01 \x01(\tR\amatches\x12\x1f\n" +
+	"\vwith_values\x18\x02 \x01(\bR\n" +
+	"withValues\x12\x10\n" +
+	"\x03now\x18\x03 \x01(\bR\x03now\"W\n" +
+	"\x18ListPublicationsResponse\x12;\n" +
+	"\fpublications\x18\x01 \x03(\v2\x17.control.v1.PublicationR\fpublications\"\xff\x02\n" +
+	"\vPublication\x12\x18\n" +
+	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x127\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x16\n" +
+	"\x06signed\x18\x05 \x01(\bR\x06signed\x12.\n" +
+	"\x04seen\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x125\n" +
+	"\bnext_try\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\anextTry\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\x12\x0e\n" +
+	"\x02dn\x18\t \x01(\tR\x02dn\x12\x1a\n" +
+	"\bhostname\x18\n" +
+	" \x01(\tR\bhostname\x12\x14\n" +
+	"\x05chain\x18\v \x03(\fR\x05chain\x12\x14\n" +
+	"\x05value\x18\f \x01(\fR\x05value2\xf4\v\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -3312,7 +3647,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\bInstruct\x12\x1b.control.v1.InstructRequest\x1a\x1c.control.v1.InstructResponse\x12N\n" +
 	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponse\x12S\n" +
 	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01\x12A\n" +
-	"\x06Backup\x12\x19.control.v1.BackupRequest\x1a\x1a.control.v1.BackupResponse0\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\x06Backup\x12\x19.control.v1.BackupRequest\x1a\x1a.control.v1.BackupResponse0\x01\x12_\n" +
+	"\x10ListPublications\x12#.control.v1.ListPublicationsRequest\x1a$.control.v1.ListPublicationsResponse0\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_admin_proto_rawDescOnce sync.Once
@@ -3326,153 +3662,164 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_control_v1_admin_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),     // 0: control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 1: control.v1.CreateTokenResponse
-	(*Token)(nil),                  // 2: control.v1.Token
-	(*ListTokensRequest)(nil),      // 3: control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 4: control.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),     // 5: control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),    // 6: control.v1.RevokeTokenResponse
-	(*Device)(nil),                 // 7: control.v1.Device
-	(*ListDevicesRequest)(nil),     // 8: control.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),    // 9: control.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),       // 10: control.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),      // 11: control.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),    // 12: control.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),   // 13: control.v1.DecideDeviceResponse
-	(*AskDeviceRequest)(nil),       // 14: control.v1.AskDeviceRequest
-	(*AskDeviceResponse)(nil),      // 15: control.v1.AskDeviceResponse
-	(*RequestInfo)(nil),            // 16: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),    // 17: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),   // 18: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),   // 19: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil),  // 20: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),            // 21: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),      // 22: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),     // 23: control.v1.ListLedgerResponse
-	(*GetCertificateRequest)(nil),  // 24: control.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil), // 25: control.v1.GetCertificateResponse
-	(*HistoryLine)(nil),            // 26: control.v1.HistoryLine
-	(*GetCoverageRequest)(nil),     // 27: control.v1.GetCoverageRequest
-	(*GetCoverageResponse)(nil),    // 28: control.v1.GetCoverageResponse
-	(*CoverageRow)(nil),            // 29: control.v1.CoverageRow
-	(*CoverageWish)(nil),           // 30: control.v1.CoverageWish
-	(*RevokeRequest)(nil),          // 31: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),         // 32: control.v1.RevokeResponse
-	(*Leaver)(nil),                 // 33: control.v1.Leaver
-	(*ListLeaversRequest)(nil),     // 34: control.v1.ListLeaversRequest
-	(*ListLeaversResponse)(nil),    // 35: control.v1.ListLeaversResponse
-	(*InstructRequest)(nil),        // 36: control.v1.InstructRequest
-	(*InstructResponse)(nil),       // 37: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),     // 38: control.v1.ApplyPolicyRequest
-	(*BackupRequest)(nil),          // 39: control.v1.BackupRequest
-	(*BackupResponse)(nil),         // 40: control.v1.BackupResponse
-	(*UploadPolicyRequest)(nil),    // 41: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),   // 42: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),    // 43: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),           // 44: control.v1.PolicyEffect
-	(*durationpb.Duration)(nil),    // 45: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),            // 47: control.v1.DeviceFacts
-	(*ConditionReport)(nil),        // 48: control.v1.ConditionReport
-	(*UserPresence)(nil),           // 49: control.v1.UserPresence
-	(*CredentialReport)(nil),       // 50: control.v1.CredentialReport
-	(*Event)(nil),                  // 51: control.v1.Event
-	(*ProofReport)(nil),            // 52: control.v1.ProofReport
-	(*Order)(nil),                  // 53: control.v1.Order
+	(*CreateTokenRequest)(nil),       // 0: control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 1: control.v1.CreateTokenResponse
+	(*Token)(nil),                    // 2: control.v1.Token
+	(*ListTokensRequest)(nil),        // 3: control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 4: control.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 5: control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 6: control.v1.RevokeTokenResponse
+	(*Device)(nil),                   // 7: control.v1.Device
+	(*ListDevicesRequest)(nil),       // 8: control.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),      // 9: control.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),         // 10: control.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),        // 11: control.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),      // 12: control.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),     // 13: control.v1.DecideDeviceResponse
+	(*AskDeviceRequest)(nil),         // 14: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),        // 15: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),              // 16: control.v1.RequestInfo
+	(*ListRequestsRequest)(nil),      // 17: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),     // 18: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),     // 19: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),    // 20: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),              // 21: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),        // 22: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),       // 23: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),    // 24: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),   // 25: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),              // 26: control.v1.HistoryLine
+	(*GetCoverageRequest)(nil),       // 27: control.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),      // 28: control.v1.GetCoverageResponse
+	(*CoverageRow)(nil),              // 29: control.v1.CoverageRow
+	(*CoverageWish)(nil),             // 30: control.v1.CoverageWish
+	(*RevokeRequest)(nil),            // 31: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),           // 32: control.v1.RevokeResponse
+	(*Leaver)(nil),                   // 33: control.v1.Leaver
+	(*ListLeaversRequest)(nil),       // 34: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),      // 35: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),          // 36: control.v1.InstructRequest
+	(*InstructResponse)(nil),         // 37: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),       // 38: control.v1.ApplyPolicyRequest
+	(*PartnerFile)(nil),              // 39: control.v1.PartnerFile
+	(*BackupRequest)(nil),            // 40: control.v1.BackupRequest
+	(*BackupResponse)(nil),           // 41: control.v1.BackupResponse
+	(*UploadPolicyRequest)(nil),      // 42: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),     // 43: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),      // 44: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),             // 45: control.v1.PolicyEffect
+	(*ListPublicationsRequest)(nil),  // 46: control.v1.ListPublicationsRequest
+	(*ListPublicationsResponse)(nil), // 47: control.v1.ListPublicationsResponse
+	(*Publication)(nil),              // 48: control.v1.Publication
+	(*durationpb.Duration)(nil),      // 49: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 50: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),              // 51: control.v1.DeviceFacts
+	(*ConditionReport)(nil),          // 52: control.v1.ConditionReport
+	(*UserPresence)(nil),             // 53: control.v1.UserPresence
+	(*CredentialReport)(nil),         // 54: control.v1.CredentialReport
+	(*Event)(nil),                    // 55: control.v1.Event
+	(*ProofReport)(nil),              // 56: control.v1.ProofReport
+	(*Order)(nil),                    // 57: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	45, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	49, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	46, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	46, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	50, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	50, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	47, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	46, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	46, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	46, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	48, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	46, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	45, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	51, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	50, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	50, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	50, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	52, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	50, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	49, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
 	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
 	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	49, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	50, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	51, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	53, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	54, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	55, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
 	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	45, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	46, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	49, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	50, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
 	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	46, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	50, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
 	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	46, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	46, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	52, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	46, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	46, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	45, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	50, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	50, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	56, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	50, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	50, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	49, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
 	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
 	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
 	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
-	46, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
-	45, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
-	45, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
-	46, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	50, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	49, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	49, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	50, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
 	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
 	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
 	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
 	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
-	46, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
-	46, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	50, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	50, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
 	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
 	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	53, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	38, // 45: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	43, // 46: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	44, // 47: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
-	0,  // 48: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 49: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 50: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 51: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 52: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 53: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	14, // 54: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
-	17, // 55: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	19, // 56: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	22, // 57: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	24, // 58: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
-	27, // 59: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
-	31, // 60: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	34, // 61: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
-	36, // 62: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	38, // 63: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	41, // 64: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	39, // 65: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
-	1,  // 66: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 67: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 68: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 69: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 70: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 71: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 72: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 73: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 74: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 75: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 76: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
-	28, // 77: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
-	32, // 78: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	35, // 79: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	37, // 80: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	43, // 81: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	42, // 82: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	40, // 83: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
-	66, // [66:84] is the sub-list for method output_type
-	48, // [48:66] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	57, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	39, // 45: control.v1.ApplyPolicyRequest.partners:type_name -> control.v1.PartnerFile
+	38, // 46: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	44, // 47: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	45, // 48: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	48, // 49: control.v1.ListPublicationsResponse.publications:type_name -> control.v1.Publication
+	50, // 50: control.v1.Publication.not_after:type_name -> google.protobuf.Timestamp
+	50, // 51: control.v1.Publication.seen:type_name -> google.protobuf.Timestamp
+	50, // 52: control.v1.Publication.next_try:type_name -> google.protobuf.Timestamp
+	0,  // 53: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 54: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 55: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 56: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 57: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 58: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 59: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	17, // 60: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	19, // 61: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	22, // 62: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	24, // 63: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	27, // 64: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
+	31, // 65: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	34, // 66: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	36, // 67: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	38, // 68: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	42, // 69: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	40, // 70: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
+	46, // 71: control.v1.AdminService.ListPublications:input_type -> control.v1.ListPublicationsRequest
+	1,  // 72: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 73: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 74: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 75: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 76: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 77: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 78: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	18, // 79: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	20, // 80: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	23, // 81: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	25, // 82: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	28, // 83: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	32, // 84: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	35, // 85: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	37, // 86: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	44, // 87: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	43, // 88: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	41, // 89: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
+	47, // 90: control.v1.AdminService.ListPublications:output_type -> control.v1.ListPublicationsResponse
+	72, // [72:91] is the sub-list for method output_type
+	53, // [53:72] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -3487,7 +3834,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

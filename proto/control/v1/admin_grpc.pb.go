@@ -19,24 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateToken_FullMethodName    = "/control.v1.AdminService/CreateToken"
-	AdminService_ListTokens_FullMethodName     = "/control.v1.AdminService/ListTokens"
-	AdminService_RevokeToken_FullMethodName    = "/control.v1.AdminService/RevokeToken"
-	AdminService_ListDevices_FullMethodName    = "/control.v1.AdminService/ListDevices"
-	AdminService_GetDevice_FullMethodName      = "/control.v1.AdminService/GetDevice"
-	AdminService_DecideDevice_FullMethodName   = "/control.v1.AdminService/DecideDevice"
-	AdminService_AskDevice_FullMethodName      = "/control.v1.AdminService/AskDevice"
-	AdminService_ListRequests_FullMethodName   = "/control.v1.AdminService/ListRequests"
-	AdminService_DecideRequest_FullMethodName  = "/control.v1.AdminService/DecideRequest"
-	AdminService_ListLedger_FullMethodName     = "/control.v1.AdminService/ListLedger"
-	AdminService_GetCertificate_FullMethodName = "/control.v1.AdminService/GetCertificate"
-	AdminService_GetCoverage_FullMethodName    = "/control.v1.AdminService/GetCoverage"
-	AdminService_Revoke_FullMethodName         = "/control.v1.AdminService/Revoke"
-	AdminService_ListLeavers_FullMethodName    = "/control.v1.AdminService/ListLeavers"
-	AdminService_Instruct_FullMethodName       = "/control.v1.AdminService/Instruct"
-	AdminService_ApplyPolicy_FullMethodName    = "/control.v1.AdminService/ApplyPolicy"
-	AdminService_UploadPolicy_FullMethodName   = "/control.v1.AdminService/UploadPolicy"
-	AdminService_Backup_FullMethodName         = "/control.v1.AdminService/Backup"
+	AdminService_CreateToken_FullMethodName      = "/control.v1.AdminService/CreateToken"
+	AdminService_ListTokens_FullMethodName       = "/control.v1.AdminService/ListTokens"
+	AdminService_RevokeToken_FullMethodName      = "/control.v1.AdminService/RevokeToken"
+	AdminService_ListDevices_FullMethodName      = "/control.v1.AdminService/ListDevices"
+	AdminService_GetDevice_FullMethodName        = "/control.v1.AdminService/GetDevice"
+	AdminService_DecideDevice_FullMethodName     = "/control.v1.AdminService/DecideDevice"
+	AdminService_AskDevice_FullMethodName        = "/control.v1.AdminService/AskDevice"
+	AdminService_ListRequests_FullMethodName     = "/control.v1.AdminService/ListRequests"
+	AdminService_DecideRequest_FullMethodName    = "/control.v1.AdminService/DecideRequest"
+	AdminService_ListLedger_FullMethodName       = "/control.v1.AdminService/ListLedger"
+	AdminService_GetCertificate_FullMethodName   = "/control.v1.AdminService/GetCertificate"
+	AdminService_GetCoverage_FullMethodName      = "/control.v1.AdminService/GetCoverage"
+	AdminService_Revoke_FullMethodName           = "/control.v1.AdminService/Revoke"
+	AdminService_ListLeavers_FullMethodName      = "/control.v1.AdminService/ListLeavers"
+	AdminService_Instruct_FullMethodName         = "/control.v1.AdminService/Instruct"
+	AdminService_ApplyPolicy_FullMethodName      = "/control.v1.AdminService/ApplyPolicy"
+	AdminService_UploadPolicy_FullMethodName     = "/control.v1.AdminService/UploadPolicy"
+	AdminService_Backup_FullMethodName           = "/control.v1.AdminService/Backup"
+	AdminService_ListPublications_FullMethodName = "/control.v1.AdminService/ListPublications"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -79,6 +80,9 @@ type AdminServiceClient interface {
 	UploadPolicy(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadPolicyRequest, UploadPolicyResponse], error)
 	// Backup gives a consistent copy of the records while the server goes on.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
+	// ListPublications gives what others need to write to each mailbox, and what
+	// became of it in the directory.
+	ListPublications(ctx context.Context, in *ListPublicationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListPublicationsResponse], error)
 }
 
 type adminServiceClient struct {
@@ -290,6 +294,25 @@ func (c *adminServiceClient) Backup(ctx context.Context, in *BackupRequest, opts
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 
+func (c *adminServiceClient) ListPublications(ctx context.Context, in *ListPublicationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListPublicationsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[3], AdminService_ListPublications_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListPublicationsRequest, ListPublicationsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ListPublicationsClient = grpc.ServerStreamingClient[ListPublicationsResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -330,6 +353,9 @@ type AdminServiceServer interface {
 	UploadPolicy(grpc.ClientStreamingServer[UploadPolicyRequest, UploadPolicyResponse]) error
 	// Backup gives a consistent copy of the records while the server goes on.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
+	// ListPublications gives what others need to write to each mailbox, and what
+	// became of it in the directory.
+	ListPublications(*ListPublicationsRequest, grpc.ServerStreamingServer[ListPublicationsResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -393,6 +419,9 @@ func (UnimplementedAdminServiceServer) UploadPolicy(grpc.ClientStreamingServer[U
 }
 func (UnimplementedAdminServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedAdminServiceServer) ListPublications(*ListPublicationsRequest, grpc.ServerStreamingServer[ListPublicationsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListPublications not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -714,6 +743,17 @@ func _AdminService_Backup_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
 
+func _AdminService_ListPublications_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListPublicationsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).ListPublications(m, &grpc.GenericServerStream[ListPublicationsRequest, ListPublicationsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ListPublicationsServer = grpc.ServerStreamingServer[ListPublicationsResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -796,6 +836,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Backup",
 			Handler:       _AdminService_Backup_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListPublications",
+			Handler:       _AdminService_ListPublications_Handler,
 			ServerStreams: true,
 		},
 	},

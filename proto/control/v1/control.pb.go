@@ -82,6 +82,9 @@ const (
 	Reason_REASON_CODE_WRONG Reason = 20
 	// The code's 24 hours are over; another was mailed, or will be.
 	Reason_REASON_CODE_EXPIRED Reason = 21
+	// The signed value is not one that this device's credential can have made, or
+	// names another certificate than its own mailbox's.
+	Reason_REASON_PUBLICATION_INVALID Reason = 22
 )
 
 // Enum value maps for Reason.
@@ -109,30 +112,32 @@ var (
 		19: "REASON_UNAVAILABLE",
 		20: "REASON_CODE_WRONG",
 		21: "REASON_CODE_EXPIRED",
+		22: "REASON_PUBLICATION_INVALID",
 	}
 	Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":       0,
-		"REASON_TOKEN_UNKNOWN":     1,
-		"REASON_TOKEN_EXPIRED":     2,
-		"REASON_TOKEN_USED_UP":     3,
-		"REASON_TOKEN_REVOKED":     4,
-		"REASON_DEVICE_PENDING":    5,
-		"REASON_DEVICE_REFUSED":    6,
-		"REASON_IDENTITY_EXPIRED":  7,
-		"REASON_IDENTITY_REQUIRED": 8,
-		"REASON_CSR_INVALID":       9,
-		"REASON_CSR_CHANGED":       10,
-		"REASON_NOT_ASSIGNED":      11,
-		"REASON_PROFILE_UNKNOWN":   12,
-		"REASON_KEY_UNSUITABLE":    13,
-		"REASON_KEY_REUSED":        14,
-		"REASON_REFERENCE_UNKNOWN": 15,
-		"REASON_LINT_FAILED":       16,
-		"REASON_OVERLOADED":        17,
-		"REASON_MALFORMED":         18,
-		"REASON_UNAVAILABLE":       19,
-		"REASON_CODE_WRONG":        20,
-		"REASON_CODE_EXPIRED":      21,
+		"REASON_UNSPECIFIED":         0,
+		"REASON_TOKEN_UNKNOWN":       1,
+		"REASON_TOKEN_EXPIRED":       2,
+		"REASON_TOKEN_USED_UP":       3,
+		"REASON_TOKEN_REVOKED":       4,
+		"REASON_DEVICE_PENDING":      5,
+		"REASON_DEVICE_REFUSED":      6,
+		"REASON_IDENTITY_EXPIRED":    7,
+		"REASON_IDENTITY_REQUIRED":   8,
+		"REASON_CSR_INVALID":         9,
+		"REASON_CSR_CHANGED":         10,
+		"REASON_NOT_ASSIGNED":        11,
+		"REASON_PROFILE_UNKNOWN":     12,
+		"REASON_KEY_UNSUITABLE":      13,
+		"REASON_KEY_REUSED":          14,
+		"REASON_REFERENCE_UNKNOWN":   15,
+		"REASON_LINT_FAILED":         16,
+		"REASON_OVERLOADED":          17,
+		"REASON_MALFORMED":           18,
+		"REASON_UNAVAILABLE":         19,
+		"REASON_CODE_WRONG":          20,
+		"REASON_CODE_EXPIRED":        21,
+		"REASON_PUBLICATION_INVALID": 22,
 	}
 )
 
@@ -538,9 +543,12 @@ type SyncRequest struct {
 	// Revision of the policy that is in force on the device; empty at first.
 	PolicyRevision string `protobuf:"bytes,5,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
 	// The agent lost its record and wants to know what central has of this device.
-	Rebuild       bool `protobuf:"varint,6,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Rebuild bool `protobuf:"varint,6,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
+	// Digest of the partners' certificates that the device has, "none" if it has
+	// none; empty from an agent that takes none.
+	PartnersDigest string `protobuf:"bytes,7,opt,name=partners_digest,json=partnersDigest,proto3" json:"partners_digest,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SyncRequest) Reset() {
@@ -613,6 +621,13 @@ func (x *SyncRequest) GetRebuild() bool {
 		return x.Rebuild
 	}
 	return false
+}
+
+func (x *SyncRequest) GetPartnersDigest() string {
+	if x != nil {
+		return x.PartnersDigest
+	}
+	return ""
 }
 
 // UserPresence is an account that is known on this device.
@@ -789,9 +804,12 @@ type CredentialReport struct {
 	Proof      *ProofReport           `protobuf:"bytes,12,opt,name=proof,proto3" json:"proof,omitempty"`
 	Problem    *ConditionReport       `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
 	// "approved", "declined", "later", "not-needed"; empty if not asked yet.
-	Consent       string `protobuf:"bytes,14,opt,name=consent,proto3" json:"consent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Consent string `protobuf:"bytes,14,opt,name=consent,proto3" json:"consent,omitempty"`
+	// SHA-256 of the value for the directory that the device holds; empty if it
+	// holds none.
+	PublicationSha256 []byte `protobuf:"bytes,15,opt,name=publication_sha256,json=publicationSha256,proto3" json:"publication_sha256,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CredentialReport) Reset() {
@@ -920,6 +938,13 @@ func (x *CredentialReport) GetConsent() string {
 		return x.Consent
 	}
 	return ""
+}
+
+func (x *CredentialReport) GetPublicationSha256() []byte {
+	if x != nil {
+		return x.PublicationSha256
+	}
+	return nil
 }
 
 // ProofReport is the last proof that the credential works through its store.
@@ -1106,7 +1131,12 @@ type SyncResponse struct {
 	// Only for rebuild: what central has of this device.
 	Known []*KnownEnrollment `protobuf:"bytes,7,rep,name=known,proto3" json:"known,omitempty"`
 	// References whose Collect would now give an answer.
-	Ready         []string `protobuf:"bytes,8,rep,name=ready,proto3" json:"ready,omitempty"`
+	Ready []string `protobuf:"bytes,8,rep,name=ready,proto3" json:"ready,omitempty"`
+	// Enrollments whose value for the directory central wants by Publish: it has
+	// none, or another one.
+	Publish []string `protobuf:"bytes,9,rep,name=publish,proto3" json:"publish,omitempty"`
+	// Set if the partners' certificates are others than the request named.
+	Partners      *PartnerSet `protobuf:"bytes,10,opt,name=partners,proto3" json:"partners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1197,6 +1227,77 @@ func (x *SyncResponse) GetReady() []string {
 	return nil
 }
 
+func (x *SyncResponse) GetPublish() []string {
+	if x != nil {
+		return x.Publish
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetPartners() *PartnerSet {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+// PartnerSet is all certificates of partners that are to be where the mail
+// programs of this device's people look.
+type PartnerSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the set by what is in it; "none" if it is empty.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// DER: of people, and the issuers that came with them. At most 1000, together
+	// at most 2 MiB.
+	Certificates  [][]byte `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerSet) Reset() {
+	*x = PartnerSet{}
+	mi := &file_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerSet) ProtoMessage() {}
+
+func (x *PartnerSet) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerSet.ProtoReflect.Descriptor instead.
+func (*PartnerSet) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PartnerSet) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PartnerSet) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
 // Policy is what the people on this device are to have.
 type Policy struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -1209,13 +1310,15 @@ type Policy struct {
 	Anchors [][]byte `protobuf:"bytes,5,rep,name=anchors,proto3" json:"anchors,omitempty"`
 	// Whether the agent shall make the anchors trusted for e-mail in the users' stores.
 	InstallAnchors bool `protobuf:"varint,6,opt,name=install_anchors,json=installAnchors,proto3" json:"install_anchors,omitempty"`
+	// Digest of the PartnerSet in force; empty if there is none. Sync hands out the set.
+	PartnersDigest string `protobuf:"bytes,7,opt,name=partners_digest,json=partnersDigest,proto3" json:"partners_digest,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1330,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1343,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Policy) GetOrganization() string {
@@ -1285,6 +1388,13 @@ func (x *Policy) GetInstallAnchors() bool {
 	return false
 }
 
+func (x *Policy) GetPartnersDigest() string {
+	if x != nil {
+		return x.PartnersDigest
+	}
+	return ""
+}
+
 // Assignment gives one user one credential per store.
 type Assignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1309,7 +1419,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1431,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1444,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Assignment) GetUser() string {
@@ -1418,7 +1528,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1540,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1553,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1475,7 +1585,7 @@ type RenewalRule struct {
 
 func (x *RenewalRule) Reset() {
 	*x = RenewalRule{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1597,7 @@ func (x *RenewalRule) String() string {
 func (*RenewalRule) ProtoMessage() {}
 
 func (x *RenewalRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1610,7 @@ func (x *RenewalRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewalRule.ProtoReflect.Descriptor instead.
 func (*RenewalRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenewalRule) GetBefore() *durationpb.Duration {
@@ -1544,7 +1654,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1666,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1679,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Profile) GetName() string {
@@ -1637,7 +1747,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1759,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1772,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Order) GetId() string {
@@ -1738,7 +1848,7 @@ type RenewOrder struct {
 
 func (x *RenewOrder) Reset() {
 	*x = RenewOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1860,7 @@ func (x *RenewOrder) String() string {
 func (*RenewOrder) ProtoMessage() {}
 
 func (x *RenewOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1873,7 @@ func (x *RenewOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewOrder.ProtoReflect.Descriptor instead.
 func (*RenewOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RenewOrder) GetEnrollmentId() string {
@@ -1785,7 +1895,7 @@ type RevokedOrder struct {
 
 func (x *RevokedOrder) Reset() {
 	*x = RevokedOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1907,7 @@ func (x *RevokedOrder) String() string {
 func (*RevokedOrder) ProtoMessage() {}
 
 func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1920,7 @@ func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedOrder.ProtoReflect.Descriptor instead.
 func (*RevokedOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokedOrder) GetEnrollmentId() string {
@@ -1843,7 +1953,7 @@ type ProveOrder struct {
 
 func (x *ProveOrder) Reset() {
 	*x = ProveOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1965,7 @@ func (x *ProveOrder) String() string {
 func (*ProveOrder) ProtoMessage() {}
 
 func (x *ProveOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1978,7 @@ func (x *ProveOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveOrder.ProtoReflect.Descriptor instead.
 func (*ProveOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 // KnownEnrollment is central's record of a request of this device.
@@ -1892,7 +2002,7 @@ type KnownEnrollment struct {
 
 func (x *KnownEnrollment) Reset() {
 	*x = KnownEnrollment{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2014,7 @@ func (x *KnownEnrollment) String() string {
 func (*KnownEnrollment) ProtoMessage() {}
 
 func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2027,7 @@ func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownEnrollment.ProtoReflect.Descriptor instead.
 func (*KnownEnrollment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KnownEnrollment) GetEnrollmentId() string {
@@ -2010,7 +2120,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2132,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2145,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AwaitRequest) GetMaxWait() *durationpb.Duration {
@@ -2071,7 +2181,7 @@ type AwaitResponse struct {
 
 func (x *AwaitResponse) Reset() {
 	*x = AwaitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2193,7 @@ func (x *AwaitResponse) String() string {
 func (*AwaitResponse) ProtoMessage() {}
 
 func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2206,7 @@ func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitResponse.ProtoReflect.Descriptor instead.
 func (*AwaitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AwaitResponse) GetSync() bool {
@@ -2134,7 +2244,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2256,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2269,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmitRequest) GetEnrollmentId() string {
@@ -2237,7 +2347,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2359,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2372,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitResponse) GetReference() string {
@@ -2295,7 +2405,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2417,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2430,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CollectRequest) GetReference() string {
@@ -2346,7 +2456,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2468,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2481,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CollectResponse) GetOutcome() isCollectResponse_Outcome {
@@ -2463,7 +2573,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2585,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2598,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Issued) GetChain() [][]byte {
@@ -2516,7 +2626,7 @@ type Pending struct {
 
 func (x *Pending) Reset() {
 	*x = Pending{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2638,7 @@ func (x *Pending) String() string {
 func (*Pending) ProtoMessage() {}
 
 func (x *Pending) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2651,7 @@ func (x *Pending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pending.ProtoReflect.Descriptor instead.
 func (*Pending) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pending) GetRetryAfter() *durationpb.Duration {
@@ -2572,7 +2682,7 @@ type Challenge struct {
 
 func (x *Challenge) Reset() {
 	*x = Challenge{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2694,7 @@ func (x *Challenge) String() string {
 func (*Challenge) ProtoMessage() {}
 
 func (x *Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2707,7 @@ func (x *Challenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
 func (*Challenge) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Challenge) GetKind() string {
@@ -2632,7 +2742,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2754,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2767,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConfirmRequest) GetReference() string {
@@ -2684,7 +2794,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2806,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2819,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConfirmResponse) GetOutcome() *CollectResponse {
@@ -2731,7 +2841,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2853,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2866,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Refused) GetCode() string {
@@ -2782,7 +2892,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2904,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2917,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReportRequest) GetEvents() []*Event {
@@ -2837,7 +2947,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +2959,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +2972,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetId() string {
@@ -2931,7 +3041,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3053,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3066,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReportResponse) GetRecorded() []string {
@@ -2964,6 +3074,96 @@ func (x *ReportResponse) GetRecorded() []string {
 		return x.Recorded
 	}
 	return nil
+}
+
+type PublishRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	// userSMIMECertificate (RFC 2798 section 2.8): DER of a CMS SignedData without
+	// content, signed by the enrollment's key. At most 32 kB.
+	Value         []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishRequest) Reset() {
+	*x = PublishRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishRequest) ProtoMessage() {}
+
+func (x *PublishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
+func (*PublishRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PublishRequest) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+type PublishResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResponse) Reset() {
+	*x = PublishResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResponse) ProtoMessage() {}
+
+func (x *PublishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
+func (*PublishResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 var File_control_v1_control_proto protoreflect.FileDescriptor
@@ -2994,7 +3194,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x15RenewIdentityResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12;\n" +
 	"\vserver_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\xac\x02\n" +
+	"serverTime\"\xd5\x02\n" +
 	"\vSyncRequest\x12-\n" +
 	"\x05facts\x18\x01 \x01(\v2\x17.control.v1.DeviceFactsR\x05facts\x12.\n" +
 	"\x05users\x18\x02 \x03(\v2\x18.control.v1.UserPresenceR\x05users\x12>\n" +
@@ -3003,7 +3203,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"conditions\x18\x04 \x03(\v2\x1b.control.v1.ConditionReportR\n" +
 	"conditions\x12'\n" +
 	"\x0fpolicy_revision\x18\x05 \x01(\tR\x0epolicyRevision\x12\x18\n" +
-	"\arebuild\x18\x06 \x01(\bR\arebuild\"\xb1\x01\n" +
+	"\arebuild\x18\x06 \x01(\bR\arebuild\x12'\n" +
+	"\x0fpartners_digest\x18\a \x01(\tR\x0epartnersDigest\"\xb1\x01\n" +
 	"\fUserPresence\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x10\n" +
@@ -3016,7 +3217,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"protection\x18\x02 \x01(\tR\n" +
 	"protection\x12\x1c\n" +
-	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\xeb\x03\n" +
+	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\x9a\x04\n" +
 	"\x10CredentialReport\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
@@ -3034,7 +3235,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"protection\x12-\n" +
 	"\x05proof\x18\f \x01(\v2\x17.control.v1.ProofReportR\x05proof\x125\n" +
 	"\aproblem\x18\r \x01(\v2\x1b.control.v1.ConditionReportR\aproblem\x12\x18\n" +
-	"\aconsent\x18\x0e \x01(\tR\aconsent\"\xd0\x01\n" +
+	"\aconsent\x18\x0e \x01(\tR\aconsent\x12-\n" +
+	"\x12publication_sha256\x18\x0f \x01(\fR\x11publicationSha256\"\xd0\x01\n" +
 	"\vProofReport\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x14\n" +
@@ -3050,7 +3252,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x120\n" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12#\n" +
-	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\"\xf3\x02\n" +
+	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\"\xc1\x03\n" +
 	"\fSyncResponse\x12;\n" +
 	"\vserver_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x126\n" +
@@ -3060,14 +3262,22 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x05 \x01(\v2\x12.control.v1.PolicyR\x06policy\x12)\n" +
 	"\x06orders\x18\x06 \x03(\v2\x11.control.v1.OrderR\x06orders\x121\n" +
 	"\x05known\x18\a \x03(\v2\x1b.control.v1.KnownEnrollmentR\x05known\x12\x14\n" +
-	"\x05ready\x18\b \x03(\tR\x05ready\"\xf4\x01\n" +
+	"\x05ready\x18\b \x03(\tR\x05ready\x12\x18\n" +
+	"\apublish\x18\t \x03(\tR\apublish\x122\n" +
+	"\bpartners\x18\n" +
+	" \x01(\v2\x16.control.v1.PartnerSetR\bpartners\"H\n" +
+	"\n" +
+	"PartnerSet\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\"\n" +
+	"\fcertificates\x18\x02 \x03(\fR\fcertificates\"\x9d\x02\n" +
 	"\x06Policy\x12\"\n" +
 	"\forganization\x18\x01 \x01(\tR\forganization\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x128\n" +
 	"\vassignments\x18\x03 \x03(\v2\x16.control.v1.AssignmentR\vassignments\x12/\n" +
 	"\bprofiles\x18\x04 \x03(\v2\x13.control.v1.ProfileR\bprofiles\x12\x18\n" +
 	"\aanchors\x18\x05 \x03(\fR\aanchors\x12'\n" +
-	"\x0finstall_anchors\x18\x06 \x01(\bR\x0einstallAnchors\"\xc3\x03\n" +
+	"\x0finstall_anchors\x18\x06 \x01(\bR\x0einstallAnchors\x12'\n" +
+	"\x0fpartners_digest\x18\a \x01(\tR\x0epartnersDigest\"\xc3\x03\n" +
 	"\n" +
 	"Assignment\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
@@ -3204,7 +3414,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
 	"\x0eReportResponse\x12\x1a\n" +
-	"\brecorded\x18\x01 \x03(\tR\brecorded*\xbb\x04\n" +
+	"\brecorded\x18\x01 \x03(\tR\brecorded\"K\n" +
+	"\x0ePublishRequest\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x11\n" +
+	"\x0fPublishResponse*\xdb\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_TOKEN_UNKNOWN\x10\x01\x12\x18\n" +
@@ -3228,12 +3442,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x10REASON_MALFORMED\x10\x12\x12\x16\n" +
 	"\x12REASON_UNAVAILABLE\x10\x13\x12\x15\n" +
 	"\x11REASON_CODE_WRONG\x10\x14\x12\x17\n" +
-	"\x13REASON_CODE_EXPIRED\x10\x15*[\n" +
+	"\x13REASON_CODE_EXPIRED\x10\x15\x12\x1e\n" +
+	"\x1aREASON_PUBLICATION_INVALID\x10\x16*[\n" +
 	"\aConsent\x12\x17\n" +
 	"\x13CONSENT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCONSENT_ASK\x10\x01\x12\x12\n" +
 	"\x0eCONSENT_NOTIFY\x10\x02\x12\x12\n" +
-	"\x0eCONSENT_SILENT\x10\x032\xa4\x04\n" +
+	"\x0eCONSENT_SILENT\x10\x032\xe8\x04\n" +
 	"\x0eControlService\x129\n" +
 	"\x04Join\x12\x17.control.v1.JoinRequest\x1a\x18.control.v1.JoinResponse\x12T\n" +
 	"\rRenewIdentity\x12 .control.v1.RenewIdentityRequest\x1a!.control.v1.RenewIdentityResponse\x129\n" +
@@ -3242,7 +3457,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06Submit\x12\x19.control.v1.SubmitRequest\x1a\x1a.control.v1.SubmitResponse\x12B\n" +
 	"\aCollect\x12\x1a.control.v1.CollectRequest\x1a\x1b.control.v1.CollectResponse\x12B\n" +
 	"\aConfirm\x12\x1a.control.v1.ConfirmRequest\x1a\x1b.control.v1.ConfirmResponse\x12?\n" +
-	"\x06Report\x12\x19.control.v1.ReportRequest\x1a\x1a.control.v1.ReportResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\x06Report\x12\x19.control.v1.ReportRequest\x1a\x1a.control.v1.ReportResponse\x12B\n" +
+	"\aPublish\x12\x1a.control.v1.PublishRequest\x1a\x1b.control.v1.PublishResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -3257,7 +3473,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_control_v1_control_proto_goTypes = []any{
 	(Reason)(0),                   // 0: control.v1.Reason
 	(Consent)(0),                  // 1: control.v1.Consent
@@ -3273,108 +3489,114 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*ProofReport)(nil),           // 11: control.v1.ProofReport
 	(*ConditionReport)(nil),       // 12: control.v1.ConditionReport
 	(*SyncResponse)(nil),          // 13: control.v1.SyncResponse
-	(*Policy)(nil),                // 14: control.v1.Policy
-	(*Assignment)(nil),            // 15: control.v1.Assignment
-	(*PkcsModule)(nil),            // 16: control.v1.PkcsModule
-	(*RenewalRule)(nil),           // 17: control.v1.RenewalRule
-	(*Profile)(nil),               // 18: control.v1.Profile
-	(*Order)(nil),                 // 19: control.v1.Order
-	(*RenewOrder)(nil),            // 20: control.v1.RenewOrder
-	(*RevokedOrder)(nil),          // 21: control.v1.RevokedOrder
-	(*ProveOrder)(nil),            // 22: control.v1.ProveOrder
-	(*KnownEnrollment)(nil),       // 23: control.v1.KnownEnrollment
-	(*AwaitRequest)(nil),          // 24: control.v1.AwaitRequest
-	(*AwaitResponse)(nil),         // 25: control.v1.AwaitResponse
-	(*SubmitRequest)(nil),         // 26: control.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 27: control.v1.SubmitResponse
-	(*CollectRequest)(nil),        // 28: control.v1.CollectRequest
-	(*CollectResponse)(nil),       // 29: control.v1.CollectResponse
-	(*Issued)(nil),                // 30: control.v1.Issued
-	(*Pending)(nil),               // 31: control.v1.Pending
-	(*Challenge)(nil),             // 32: control.v1.Challenge
-	(*ConfirmRequest)(nil),        // 33: control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 34: control.v1.ConfirmResponse
-	(*Refused)(nil),               // 35: control.v1.Refused
-	(*ReportRequest)(nil),         // 36: control.v1.ReportRequest
-	(*Event)(nil),                 // 37: control.v1.Event
-	(*ReportResponse)(nil),        // 38: control.v1.ReportResponse
-	nil,                           // 39: control.v1.Assignment.NoteEntry
-	nil,                           // 40: control.v1.RenewalRule.SuggestedEntry
-	nil,                           // 41: control.v1.Event.FieldsEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*PartnerSet)(nil),            // 14: control.v1.PartnerSet
+	(*Policy)(nil),                // 15: control.v1.Policy
+	(*Assignment)(nil),            // 16: control.v1.Assignment
+	(*PkcsModule)(nil),            // 17: control.v1.PkcsModule
+	(*RenewalRule)(nil),           // 18: control.v1.RenewalRule
+	(*Profile)(nil),               // 19: control.v1.Profile
+	(*Order)(nil),                 // 20: control.v1.Order
+	(*RenewOrder)(nil),            // 21: control.v1.RenewOrder
+	(*RevokedOrder)(nil),          // 22: control.v1.RevokedOrder
+	(*ProveOrder)(nil),            // 23: control.v1.ProveOrder
+	(*KnownEnrollment)(nil),       // 24: control.v1.KnownEnrollment
+	(*AwaitRequest)(nil),          // 25: control.v1.AwaitRequest
+	(*AwaitResponse)(nil),         // 26: control.v1.AwaitResponse
+	(*SubmitRequest)(nil),         // 27: control.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 28: control.v1.SubmitResponse
+	(*CollectRequest)(nil),        // 29: control.v1.CollectRequest
+	(*CollectResponse)(nil),       // 30: control.v1.CollectResponse
+	(*Issued)(nil),                // 31: control.v1.Issued
+	(*Pending)(nil),               // 32: control.v1.Pending
+	(*Challenge)(nil),             // 33: control.v1.Challenge
+	(*ConfirmRequest)(nil),        // 34: control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 35: control.v1.ConfirmResponse
+	(*Refused)(nil),               // 36: control.v1.Refused
+	(*ReportRequest)(nil),         // 37: control.v1.ReportRequest
+	(*Event)(nil),                 // 38: control.v1.Event
+	(*ReportResponse)(nil),        // 39: control.v1.ReportResponse
+	(*PublishRequest)(nil),        // 40: control.v1.PublishRequest
+	(*PublishResponse)(nil),       // 41: control.v1.PublishResponse
+	nil,                           // 42: control.v1.Assignment.NoteEntry
+	nil,                           // 43: control.v1.RenewalRule.SuggestedEntry
+	nil,                           // 44: control.v1.Event.FieldsEntry
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: control.v1.JoinRequest.facts:type_name -> control.v1.DeviceFacts
-	42, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
-	42, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
+	45, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
+	45, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
 	3,  // 3: control.v1.SyncRequest.facts:type_name -> control.v1.DeviceFacts
 	8,  // 4: control.v1.SyncRequest.users:type_name -> control.v1.UserPresence
 	10, // 5: control.v1.SyncRequest.credentials:type_name -> control.v1.CredentialReport
 	12, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
 	9,  // 7: control.v1.UserPresence.stores:type_name -> control.v1.StoreReport
-	42, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
-	42, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
+	45, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
+	45, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
 	11, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
 	12, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
-	42, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
-	42, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
-	42, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
-	43, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
-	14, // 16: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
-	19, // 17: control.v1.SyncResponse.orders:type_name -> control.v1.Order
-	23, // 18: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
-	15, // 19: control.v1.Policy.assignments:type_name -> control.v1.Assignment
-	18, // 20: control.v1.Policy.profiles:type_name -> control.v1.Profile
-	1,  // 21: control.v1.Assignment.consent:type_name -> control.v1.Consent
-	17, // 22: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
-	16, // 23: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
-	39, // 24: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
-	43, // 25: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
-	40, // 26: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
-	43, // 27: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
-	20, // 28: control.v1.Order.renew:type_name -> control.v1.RenewOrder
-	21, // 29: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
-	22, // 30: control.v1.Order.prove:type_name -> control.v1.ProveOrder
-	42, // 31: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
-	42, // 32: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
-	43, // 33: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
-	42, // 34: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
-	29, // 35: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
-	30, // 36: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
-	31, // 37: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
-	32, // 38: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
-	35, // 39: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
-	42, // 40: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
-	42, // 41: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
-	43, // 42: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
-	42, // 43: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
-	29, // 44: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
-	37, // 45: control.v1.ReportRequest.events:type_name -> control.v1.Event
-	42, // 46: control.v1.Event.at:type_name -> google.protobuf.Timestamp
-	41, // 47: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
-	42, // 48: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
-	2,  // 49: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
-	5,  // 50: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
-	7,  // 51: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
-	24, // 52: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
-	26, // 53: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
-	28, // 54: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
-	33, // 55: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
-	36, // 56: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
-	4,  // 57: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
-	6,  // 58: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
-	13, // 59: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
-	25, // 60: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
-	27, // 61: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
-	29, // 62: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
-	34, // 63: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
-	38, // 64: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
-	57, // [57:65] is the sub-list for method output_type
-	49, // [49:57] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	45, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
+	45, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
+	45, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
+	46, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
+	15, // 16: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
+	20, // 17: control.v1.SyncResponse.orders:type_name -> control.v1.Order
+	24, // 18: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
+	14, // 19: control.v1.SyncResponse.partners:type_name -> control.v1.PartnerSet
+	16, // 20: control.v1.Policy.assignments:type_name -> control.v1.Assignment
+	19, // 21: control.v1.Policy.profiles:type_name -> control.v1.Profile
+	1,  // 22: control.v1.Assignment.consent:type_name -> control.v1.Consent
+	18, // 23: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
+	17, // 24: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
+	42, // 25: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
+	46, // 26: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
+	43, // 27: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
+	46, // 28: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
+	21, // 29: control.v1.Order.renew:type_name -> control.v1.RenewOrder
+	22, // 30: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
+	23, // 31: control.v1.Order.prove:type_name -> control.v1.ProveOrder
+	45, // 32: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
+	45, // 33: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
+	46, // 34: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
+	45, // 35: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
+	30, // 36: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
+	31, // 37: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
+	32, // 38: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
+	33, // 39: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
+	36, // 40: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
+	45, // 41: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
+	45, // 42: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
+	46, // 43: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
+	45, // 44: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
+	30, // 45: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
+	38, // 46: control.v1.ReportRequest.events:type_name -> control.v1.Event
+	45, // 47: control.v1.Event.at:type_name -> google.protobuf.Timestamp
+	44, // 48: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
+	45, // 49: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
+	2,  // 50: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
+	5,  // 51: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
+	7,  // 52: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
+	25, // 53: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
+	27, // 54: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
+	29, // 55: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
+	34, // 56: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
+	37, // 57: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
+	40, // 58: control.v1.ControlService.Publish:input_type -> control.v1.PublishRequest
+	4,  // 59: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
+	6,  // 60: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
+	13, // 61: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
+	26, // 62: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
+	28, // 63: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
+	30, // 64: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
+	35, // 65: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
+	39, // 66: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
+	41, // 67: control.v1.ControlService.Publish:output_type -> control.v1.PublishResponse
+	59, // [59:68] is the sub-list for method output_type
+	50, // [50:59] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3382,12 +3604,12 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
-	file_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
 		(*Order_Renew)(nil),
 		(*Order_Revoked)(nil),
 		(*Order_Prove)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[28].OneofWrappers = []any{
 		(*CollectResponse_Issued)(nil),
 		(*CollectResponse_Pending)(nil),
 		(*CollectResponse_Challenge)(nil),
@@ -3399,7 +3621,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	ControlService_Collect_FullMethodName       = "/control.v1.ControlService/Collect"
 	ControlService_Confirm_FullMethodName       = "/control.v1.ControlService/Confirm"
 	ControlService_Report_FullMethodName        = "/control.v1.ControlService/Report"
+	ControlService_Publish_FullMethodName       = "/control.v1.ControlService/Publish"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -68,6 +69,9 @@ type ControlServiceClient interface {
 	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 	// Report hands in audit events; repeated events are recognized by their ID.
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
+	// Publish hands in what others need to write to a mailbox, for the directory:
+	// only the holder of the key can make it. Idempotent.
+	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
 }
 
 type controlServiceClient struct {
@@ -158,6 +162,16 @@ func (c *controlServiceClient) Report(ctx context.Context, in *ReportRequest, op
 	return out, nil
 }
 
+func (c *controlServiceClient) Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishResponse)
+	err := c.cc.Invoke(ctx, ControlService_Publish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -186,6 +200,9 @@ type ControlServiceServer interface {
 	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	// Report hands in audit events; repeated events are recognized by their ID.
 	Report(context.Context, *ReportRequest) (*ReportResponse, error)
+	// Publish hands in what others need to write to a mailbox, for the directory:
+	// only the holder of the key can make it. Idempotent.
+	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -219,6 +236,9 @@ func (UnimplementedControlServiceServer) Confirm(context.Context, *ConfirmReques
 }
 func (UnimplementedControlServiceServer) Report(context.Context, *ReportRequest) (*ReportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
+}
+func (UnimplementedControlServiceServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -385,6 +405,24 @@ func _ControlService_Report_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Publish_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Publish(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Publish_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Publish(ctx, req.(*PublishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -423,6 +461,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Report",
 			Handler:    _ControlService_Report_Handler,
+		},
+		{
+			MethodName: "Publish",
+			Handler:    _ControlService_Publish_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

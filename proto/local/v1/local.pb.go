@@ -1087,6 +1087,8 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Publish
+	//	*Task_Partners
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1199,6 +1201,24 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetPublish() *PublishTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Publish); ok {
+			return x.Publish
+		}
+	}
+	return nil
+}
+
+func (x *Task) GetPartners() *PartnersTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Partners); ok {
+			return x.Partners
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1231,6 +1251,14 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Publish struct {
+	Publish *PublishTask `protobuf:"bytes,9,opt,name=publish,proto3,oneof"`
+}
+
+type Task_Partners struct {
+	Partners *PartnersTask `protobuf:"bytes,10,opt,name=partners,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1244,6 +1272,10 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Publish) isTask_What() {}
+
+func (*Task_Partners) isTask_What() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1301,6 +1333,8 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Publish
+	//	*TaskResult_Partners
 	What          isTaskResult_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1402,6 +1436,24 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetPublish() *PublishResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Publish); ok {
+			return x.Publish
+		}
+	}
+	return nil
+}
+
+func (x *TaskResult) GetPartners() *PartnersResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Partners); ok {
+			return x.Partners
+		}
+	}
+	return nil
+}
+
 type isTaskResult_What interface {
 	isTaskResult_What()
 }
@@ -1426,6 +1478,14 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Publish struct {
+	Publish *PublishResult `protobuf:"bytes,9,opt,name=publish,proto3,oneof"`
+}
+
+type TaskResult_Partners struct {
+	Partners *PartnersResult `protobuf:"bytes,10,opt,name=partners,proto3,oneof"`
+}
+
 func (*TaskResult_Inventory) isTaskResult_What() {}
 
 func (*TaskResult_Request) isTaskResult_What() {}
@@ -1435,6 +1495,10 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Publish) isTaskResult_What() {}
+
+func (*TaskResult_Partners) isTaskResult_What() {}
 
 // Failure is an error sorted by remedy.
 type Failure struct {
@@ -2608,6 +2672,247 @@ func (x *NotifyTask) GetProgramsAsk() bool {
 	return false
 }
 
+// PublishTask wants the value for the directory (RFC 2798 section 2.8), signed
+// by the enrollment's key. Nothing of what is signed is the service's to choose,
+// but which certificate it tells others to encrypt to.
+type PublishTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Store        string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Chain        [][]byte               `protobuf:"bytes,3,rep,name=chain,proto3" json:"chain,omitempty"`
+	// The certificate of the same mailbox to encrypt to, then its issuers; empty
+	// if it is the enrollment's own.
+	EncryptTo     [][]byte               `protobuf:"bytes,4,rep,name=encrypt_to,json=encryptTo,proto3" json:"encrypt_to,omitempty"`
+	Modules       []*PkcsModule          `protobuf:"bytes,5,rep,name=modules,proto3" json:"modules,omitempty"`
+	Now           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishTask) Reset() {
+	*x = PublishTask{}
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishTask) ProtoMessage() {}
+
+func (x *PublishTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishTask.ProtoReflect.Descriptor instead.
+func (*PublishTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PublishTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *PublishTask) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *PublishTask) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *PublishTask) GetEncryptTo() [][]byte {
+	if x != nil {
+		return x.EncryptTo
+	}
+	return nil
+}
+
+func (x *PublishTask) GetModules() []*PkcsModule {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *PublishTask) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+type PublishResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResult) Reset() {
+	*x = PublishResult{}
+	mi := &file_local_v1_local_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResult) ProtoMessage() {}
+
+func (x *PublishResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
+func (*PublishResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PublishResult) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// PartnersTask wants these certificates of others, and no others that were filed
+// before, where the mail programs look.
+type PartnersTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificates  [][]byte               `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnersTask) Reset() {
+	*x = PartnersTask{}
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnersTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnersTask) ProtoMessage() {}
+
+func (x *PartnersTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnersTask.ProtoReflect.Descriptor instead.
+func (*PartnersTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PartnersTask) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+type PartnersResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were filed and taken away now, over all places.
+	Filed     uint32 `protobuf:"varint,1,opt,name=filed,proto3" json:"filed,omitempty"`
+	Withdrawn uint32 `protobuf:"varint,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// Places that could not be read or written.
+	Failures      []*Failure `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnersResult) Reset() {
+	*x = PartnersResult{}
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnersResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnersResult) ProtoMessage() {}
+
+func (x *PartnersResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnersResult.ProtoReflect.Descriptor instead.
+func (*PartnersResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PartnersResult) GetFiled() uint32 {
+	if x != nil {
+		return x.Filed
+	}
+	return 0
+}
+
+func (x *PartnersResult) GetWithdrawn() uint32 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return 0
+}
+
+func (x *PartnersResult) GetFailures() []*Failure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 var File_local_v1_local_proto protoreflect.FileDescriptor
 
 const file_local_v1_local_proto_rawDesc = "" +
@@ -2658,7 +2963,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf4\x02\n" +
+	"\amessage\"\xdd\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -2667,10 +2972,13 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notifyB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x121\n" +
+	"\apublish\x18\t \x01(\v2\x15.local.v1.PublishTaskH\x00R\apublish\x124\n" +
+	"\bpartners\x18\n" +
+	" \x01(\v2\x16.local.v1.PartnersTaskH\x00R\bpartnersB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xd7\x02\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xc4\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -2679,7 +2987,10 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03askB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x123\n" +
+	"\apublish\x18\t \x01(\v2\x17.local.v1.PublishResultH\x00R\apublish\x126\n" +
+	"\bpartners\x18\n" +
+	" \x01(\v2\x18.local.v1.PartnersResultH\x00R\bpartnersB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -2786,7 +3097,23 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12#\n" +
 	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\x12!\n" +
-	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xf6\x04\n" +
+	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk\"\xdb\x01\n" +
+	"\vPublishTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x14\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\x12\x1d\n" +
+	"\n" +
+	"encrypt_to\x18\x04 \x03(\fR\tencryptTo\x12.\n" +
+	"\amodules\x18\x05 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12,\n" +
+	"\x03now\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"%\n" +
+	"\rPublishResult\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\"2\n" +
+	"\fPartnersTask\x12\"\n" +
+	"\fcertificates\x18\x01 \x03(\fR\fcertificates\"s\n" +
+	"\x0ePartnersResult\x12\x14\n" +
+	"\x05filed\x18\x01 \x01(\rR\x05filed\x12\x1c\n" +
+	"\twithdrawn\x18\x02 \x01(\rR\twithdrawn\x12-\n" +
+	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures2\xf6\x04\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
@@ -2811,7 +3138,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -2854,7 +3181,11 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*AskTask)(nil),               // 38: local.v1.AskTask
 	(*AskResult)(nil),             // 39: local.v1.AskResult
 	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*PublishTask)(nil),           // 41: local.v1.PublishTask
+	(*PublishResult)(nil),         // 42: local.v1.PublishResult
+	(*PartnersTask)(nil),          // 43: local.v1.PartnersTask
+	(*PartnersResult)(nil),        // 44: local.v1.PartnersResult
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
@@ -2869,48 +3200,55 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
 	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
 	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	25, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	28, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	32, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	34, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	36, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	39, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	27, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	29, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	30, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	25, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	41, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	27, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	27, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	27, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	41, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	41, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	27, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 33: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 34: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 35: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 36: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 37: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 38: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 39: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 40: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 41: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 42: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 43: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 44: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 45: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 46: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 47: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	21, // 48: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	41, // 12: local.v1.Task.publish:type_name -> local.v1.PublishTask
+	43, // 13: local.v1.Task.partners:type_name -> local.v1.PartnersTask
+	25, // 14: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	28, // 15: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	32, // 16: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	34, // 17: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	36, // 18: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	39, // 19: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	42, // 20: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
+	44, // 21: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
+	27, // 22: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	29, // 23: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	30, // 24: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	25, // 25: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	45, // 26: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	27, // 27: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	27, // 28: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	27, // 29: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	45, // 30: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	45, // 31: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	27, // 32: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	27, // 33: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
+	45, // 34: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
+	25, // 35: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
+	0,  // 36: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 37: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 38: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 39: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 40: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 41: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 42: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 43: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 44: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 45: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 46: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 47: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 48: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 49: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 50: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 51: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 52: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 53: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 54: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	21, // 55: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	46, // [46:56] is the sub-list for method output_type
+	36, // [36:46] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -2935,6 +3273,8 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Publish)(nil),
+		(*Task_Partners)(nil),
 	}
 	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
@@ -2942,6 +3282,8 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Publish)(nil),
+		(*TaskResult_Partners)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2949,7 +3291,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
