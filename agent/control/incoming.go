@@ -75,6 +75,11 @@ func syncResult(resp *controlv1.SyncResponse, revision string) (SyncResult, erro
 			out.Policy = policy
 		}
 	}
+	out.Publish = publishIn(resp.GetPublish())
+	var err error
+	if out.Partners, err = partnersIn(resp.GetPartners()); err != nil {
+		return SyncResult{}, err
+	}
 	for _, o := range resp.GetOrders() {
 		if order, ok := orderIn(o); ok {
 			out.Orders = append(out.Orders, order)

@@ -65,7 +65,7 @@ func (c *Client) facts() *controlv1.DeviceFacts {
 }
 
 func (c *Client) syncRequest(in SyncInput) *controlv1.SyncRequest {
-	req := &controlv1.SyncRequest{Facts: c.facts(), PolicyRevision: text(in.Revision), Rebuild: in.Rebuild}
+	req := &controlv1.SyncRequest{Facts: c.facts(), PolicyRevision: text(in.Revision), Rebuild: in.Rebuild, PartnersDigest: text(in.Partners)}
 	for _, u := range first(in.Users, maxUsers, func(a, b Presence) int { return ahead(a.Present, b.Present) }) {
 		p := &controlv1.UserPresence{
 			User: name(u.User), Account: name(u.Account), Upn: name(u.UPN), Present: u.Present, Locale: name(u.Locale),
@@ -78,7 +78,9 @@ func (c *Client) syncRequest(in SyncInput) *controlv1.SyncRequest {
 		req.Users = append(req.Users, p)
 	}
 	for _, e := range first(in.Enrollments, maxCredentials, byWeight) {
-		req.Credentials = append(req.Credentials, credentialOut(e))
+		r := credentialOut(e)
+		r.PublicationSha256 = in.Published[e.ID]
+		req.Credentials = append(req.Credentials, r)
 	}
 	for _, k := range in.Conditions[:min(len(in.Conditions), maxConditions)] {
 		req.Conditions = append(req.Conditions, &controlv1.ConditionReport{

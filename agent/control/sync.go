@@ -35,6 +35,10 @@ type SyncInput struct {
 	Revision string
 	// Rebuild asks for what central management has of this device.
 	Rebuild bool
+	// Published are the SHA-256 of the values for the directory that are held.
+	Published map[enroll.ID][]byte
+	// Partners is the digest of the partners' certificates in force.
+	Partners string
 }
 
 // SyncResult is what to do.
@@ -50,6 +54,10 @@ type SyncResult struct {
 	Known []Known
 	// Ready are references whose Collect would now give an answer.
 	Ready []string
+	// Publish are enrollments whose value for the directory is wanted.
+	Publish []enroll.ID
+	// Partners is nil if those in force stay.
+	Partners *Partners
 	// Offset is the server's time minus this machine's.
 	Offset time.Duration
 }

@@ -100,6 +100,7 @@ func (s *Service) Attached(a local.Attachment) {
 	s.log.Info("helper attached", "user", a.Peer.User, "account", a.Peer.Account, "helper", a.Hello.Version)
 	s.event(eventHelperAttached, outcomeSuccess, "user", a.Peer.User)
 	s.engine.Attach(a.Peer.User)
+	s.correspondence.attached(a.Peer.User)
 	s.watchers.tell()
 	s.reportSoon()
 }
@@ -203,6 +204,7 @@ func (s *Service) syncInput() control.SyncInput {
 	}
 	s.mu.Unlock()
 	in := control.SyncInput{Enrollments: s.engine.Enrollments(), Revision: revision, Rebuild: s.engine.NeedsKnown()}
+	in.Published, in.Partners = s.correspondence.report()
 	for _, u := range users {
 		_, present := s.sessions.Session(u.ID)
 		p := control.Presence{User: u.ID, Account: u.Account, UPN: u.UPN, Locale: u.Locale, Present: present}

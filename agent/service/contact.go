@@ -36,6 +36,7 @@ const (
 func (s *Service) keepTime(ctx context.Context) {
 	for range platform.Ticks(ctx, tick) {
 		s.engine.Wake()
+		s.correspondence.poke()
 		select {
 		case s.ticked <- struct{}{}:
 		default:
@@ -256,6 +257,9 @@ func (s *Service) sync(ctx context.Context, client *control.Client) (time.Durati
 	s.mu.Lock()
 	s.reported = digest
 	s.mu.Unlock()
+	if err := s.handPublications(ctx, client, out.Publish); err != nil {
+		return 0, err
+	}
 	return out.NextSync, s.sendEvents(ctx, client)
 }
 
@@ -266,6 +270,9 @@ func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt b
 		if err := s.takePolicy(*out.Policy); err != nil {
 			return err
 		}
+	}
+	if err := s.takePartners(out.Partners); err != nil {
+		return err
 	}
 	if rebuilt {
 		if err := s.engine.Restore(known(out.Known)); err != nil {

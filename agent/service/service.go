@@ -53,6 +53,8 @@ type Service struct {
 	machine  platform.Machine
 	started  time.Time
 
+	correspondence *correspondence
+
 	// poke and ticked wake the contact loop: something is to be reported, the
 	// wall clock is to be looked at. watchers wakes who follows the status.
 	poke     chan struct{}
@@ -131,6 +133,9 @@ func (s *Service) open() error {
 	if s.policy, err = record.Policy(); err != nil {
 		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
 	}
+	if s.correspondence, err = newCorrespondence(record); err != nil {
+		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
+	}
 	return s.openEngine(opened)
 }
 
@@ -189,6 +194,7 @@ func (s *Service) run(ctx context.Context) error {
 	group.Go(func() error { s.keepTime(ctx); return nil })
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
+	group.Go(func() error { s.keepCorrespondence(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
 	err = group.Wait()
 	s.event(eventStopped, outcomeSuccess)
@@ -249,6 +255,7 @@ func (s *Service) followChanges(ctx context.Context) error {
 		case <-time.After(gather):
 		}
 		s.reportSoon()
+		s.correspondence.poke()
 		select {
 		case <-ctx.Done():
 			return nil
