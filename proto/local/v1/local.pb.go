@@ -792,6 +792,218 @@ func (x *SettingsResponse) GetReport() []byte {
 	return nil
 }
 
+type ReportMailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The folder or file that was looked through.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// How many messages there are; encrypted ones; those of them that a key which is
+	// here opens; those that do not say for whom they are encrypted.
+	Messages      uint32     `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	Encrypted     uint32     `protobuf:"varint,3,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Opened        uint32     `protobuf:"varint,4,opt,name=opened,proto3" json:"opened,omitempty"`
+	Obscure       uint32     `protobuf:"varint,5,opt,name=obscure,proto3" json:"obscure,omitempty"`
+	Keys          []*MailKey `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportMailRequest) Reset() {
+	*x = ReportMailRequest{}
+	mi := &file_local_v1_local_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportMailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportMailRequest) ProtoMessage() {}
+
+func (x *ReportMailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportMailRequest.ProtoReflect.Descriptor instead.
+func (*ReportMailRequest) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReportMailRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReportMailRequest) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetEncrypted() uint32 {
+	if x != nil {
+		return x.Encrypted
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetOpened() uint32 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetObscure() uint32 {
+	if x != nil {
+		return x.Obscure
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetKeys() []*MailKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type ReportMailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportMailResponse) Reset() {
+	*x = ReportMailResponse{}
+	mi := &file_local_v1_local_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportMailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportMailResponse) ProtoMessage() {}
+
+func (x *ReportMailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportMailResponse.ProtoReflect.Descriptor instead.
+func (*ReportMailResponse) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
+}
+
+// MailKey is a key that some messages need.
+type MailKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for a key that the agent did not make.
+	EnrollmentId string `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	// How the messages name its certificate: issuer (RFC 4514) and serial number
+	// (lower-case hex), or key identifier (lower-case hex).
+	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Serial string `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	KeyId  string `protobuf:"bytes,4,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// "here", "gone", "unseen" (its store could not be looked into) or "unknown".
+	Presence      string `protobuf:"bytes,5,opt,name=presence,proto3" json:"presence,omitempty"`
+	Messages      uint32 `protobuf:"varint,6,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailKey) Reset() {
+	*x = MailKey{}
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailKey) ProtoMessage() {}
+
+func (x *MailKey) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailKey.ProtoReflect.Descriptor instead.
+func (*MailKey) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MailKey) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *MailKey) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *MailKey) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *MailKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *MailKey) GetPresence() string {
+	if x != nil {
+		return x.Presence
+	}
+	return ""
+}
+
+func (x *MailKey) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 // AttachRequest is what a helper sends: Hello first, then answers to tasks.
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -807,7 +1019,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +1031,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +1044,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -906,7 +1118,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1130,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1143,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Hello) GetVersion() string {
@@ -963,7 +1175,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1187,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1200,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
 }
 
 // AttachResponse is what the service sends: a task, or the end of one.
@@ -1005,7 +1217,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1229,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1242,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -1096,7 +1308,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1320,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1333,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Task) GetId() uint64 {
@@ -1286,7 +1498,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1510,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1523,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cancel) GetTaskId() uint64 {
@@ -1342,7 +1554,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1566,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1579,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TaskResult) GetTaskId() uint64 {
@@ -1517,7 +1729,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1741,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1754,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetKind() string {
@@ -1582,7 +1794,7 @@ type InventoryTask struct {
 
 func (x *InventoryTask) Reset() {
 	*x = InventoryTask{}
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1806,7 @@ func (x *InventoryTask) String() string {
 func (*InventoryTask) ProtoMessage() {}
 
 func (x *InventoryTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1819,7 @@ func (x *InventoryTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryTask.ProtoReflect.Descriptor instead.
 func (*InventoryTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InventoryTask) GetModules() []*PkcsModule {
@@ -1627,7 +1839,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1851,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1864,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1681,7 +1893,7 @@ type InventoryResult struct {
 
 func (x *InventoryResult) Reset() {
 	*x = InventoryResult{}
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1905,7 @@ func (x *InventoryResult) String() string {
 func (*InventoryResult) ProtoMessage() {}
 
 func (x *InventoryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1918,7 @@ func (x *InventoryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResult.ProtoReflect.Descriptor instead.
 func (*InventoryResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InventoryResult) GetStores() []*StoreFound {
@@ -1744,7 +1956,7 @@ type StoreFound struct {
 
 func (x *StoreFound) Reset() {
 	*x = StoreFound{}
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1968,7 @@ func (x *StoreFound) String() string {
 func (*StoreFound) ProtoMessage() {}
 
 func (x *StoreFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1981,7 @@ func (x *StoreFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreFound.ProtoReflect.Descriptor instead.
 func (*StoreFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StoreFound) GetName() string {
@@ -1822,7 +2034,7 @@ type KeyFound struct {
 
 func (x *KeyFound) Reset() {
 	*x = KeyFound{}
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2046,7 @@ func (x *KeyFound) String() string {
 func (*KeyFound) ProtoMessage() {}
 
 func (x *KeyFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2059,7 @@ func (x *KeyFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFound.ProtoReflect.Descriptor instead.
 func (*KeyFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeyFound) GetEnrollmentId() string {
@@ -1904,7 +2116,7 @@ type RequestTask struct {
 
 func (x *RequestTask) Reset() {
 	*x = RequestTask{}
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2128,7 @@ func (x *RequestTask) String() string {
 func (*RequestTask) ProtoMessage() {}
 
 func (x *RequestTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2141,7 @@ func (x *RequestTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestTask.ProtoReflect.Descriptor instead.
 func (*RequestTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestTask) GetEnrollmentId() string {
@@ -2006,7 +2218,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2230,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2243,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RequestResult) GetCsr() []byte {
@@ -2069,7 +2281,7 @@ type InstallTask struct {
 
 func (x *InstallTask) Reset() {
 	*x = InstallTask{}
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2293,7 @@ func (x *InstallTask) String() string {
 func (*InstallTask) ProtoMessage() {}
 
 func (x *InstallTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2306,7 @@ func (x *InstallTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallTask.ProtoReflect.Descriptor instead.
 func (*InstallTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InstallTask) GetEnrollmentId() string {
@@ -2140,7 +2352,7 @@ type InstallResult struct {
 
 func (x *InstallResult) Reset() {
 	*x = InstallResult{}
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2364,7 @@ func (x *InstallResult) String() string {
 func (*InstallResult) ProtoMessage() {}
 
 func (x *InstallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2377,7 @@ func (x *InstallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResult.ProtoReflect.Descriptor instead.
 func (*InstallResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
 }
 
 type ProveTask struct {
@@ -2189,7 +2401,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2413,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2426,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2302,7 +2514,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2526,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2539,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -2390,7 +2602,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2614,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2627,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -2457,7 +2669,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2681,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2694,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -2551,7 +2763,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2775,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2788,7 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AskResult) GetVerdict() string {
@@ -2602,7 +2814,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2826,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2839,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2691,7 +2903,7 @@ type PublishTask struct {
 
 func (x *PublishTask) Reset() {
 	*x = PublishTask{}
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2915,7 @@ func (x *PublishTask) String() string {
 func (*PublishTask) ProtoMessage() {}
 
 func (x *PublishTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2928,7 @@ func (x *PublishTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishTask.ProtoReflect.Descriptor instead.
 func (*PublishTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PublishTask) GetEnrollmentId() string {
@@ -2770,7 +2982,7 @@ type PublishResult struct {
 
 func (x *PublishResult) Reset() {
 	*x = PublishResult{}
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2994,7 @@ func (x *PublishResult) String() string {
 func (*PublishResult) ProtoMessage() {}
 
 func (x *PublishResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +3007,7 @@ func (x *PublishResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
 func (*PublishResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PublishResult) GetValue() []byte {
@@ -2816,7 +3028,7 @@ type PartnersTask struct {
 
 func (x *PartnersTask) Reset() {
 	*x = PartnersTask{}
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +3040,7 @@ func (x *PartnersTask) String() string {
 func (*PartnersTask) ProtoMessage() {}
 
 func (x *PartnersTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3053,7 @@ func (x *PartnersTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersTask.ProtoReflect.Descriptor instead.
 func (*PartnersTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PartnersTask) GetCertificates() [][]byte {
@@ -2864,7 +3076,7 @@ type PartnersResult struct {
 
 func (x *PartnersResult) Reset() {
 	*x = PartnersResult{}
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3088,7 @@ func (x *PartnersResult) String() string {
 func (*PartnersResult) ProtoMessage() {}
 
 func (x *PartnersResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3101,7 @@ func (x *PartnersResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResult.ProtoReflect.Descriptor instead.
 func (*PartnersResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PartnersResult) GetFiled() uint32 {
@@ -2949,7 +3161,22 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x06report\x18\x01 \x01(\fR\x06report\"\x11\n" +
 	"\x0fSettingsRequest\"*\n" +
 	"\x10SettingsResponse\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\fR\x06report\"\xa2\x01\n" +
+	"\x06report\x18\x01 \x01(\fR\x06report\"\xba\x01\n" +
+	"\x11ReportMailRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\x12\x1c\n" +
+	"\tencrypted\x18\x03 \x01(\rR\tencrypted\x12\x16\n" +
+	"\x06opened\x18\x04 \x01(\rR\x06opened\x12\x18\n" +
+	"\aobscure\x18\x05 \x01(\rR\aobscure\x12%\n" +
+	"\x04keys\x18\x06 \x03(\v2\x11.local.v1.MailKeyR\x04keys\"\x14\n" +
+	"\x12ReportMailResponse\"\xad\x01\n" +
+	"\aMailKey\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x12\x15\n" +
+	"\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x1a\n" +
+	"\bpresence\x18\x05 \x01(\tR\bpresence\x12\x1a\n" +
+	"\bmessages\x18\x06 \x01(\rR\bmessages\"\xa2\x01\n" +
 	"\rAttachRequest\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.local.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x06result\x18\x02 \x01(\v2\x14.local.v1.TaskResultH\x00R\x06result\x12-\n" +
@@ -3113,7 +3340,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0ePartnersResult\x12\x14\n" +
 	"\x05filed\x18\x01 \x01(\rR\x05filed\x12\x1c\n" +
 	"\twithdrawn\x18\x02 \x01(\rR\twithdrawn\x12-\n" +
-	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures2\xf6\x04\n" +
+	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures2\xbf\x05\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
@@ -3123,7 +3350,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05Prove\x12\x16.local.v1.ProveRequest\x1a\x17.local.v1.ProveResponse\x125\n" +
 	"\x04Sync\x12\x15.local.v1.SyncRequest\x1a\x16.local.v1.SyncResponse\x12A\n" +
 	"\bDiagnose\x12\x19.local.v1.DiagnoseRequest\x1a\x1a.local.v1.DiagnoseResponse\x12A\n" +
-	"\bSettings\x12\x19.local.v1.SettingsRequest\x1a\x1a.local.v1.SettingsResponse\x12?\n" +
+	"\bSettings\x12\x19.local.v1.SettingsRequest\x1a\x1a.local.v1.SettingsResponse\x12G\n" +
+	"\n" +
+	"ReportMail\x12\x1b.local.v1.ReportMailRequest\x1a\x1c.local.v1.ReportMailResponse\x12?\n" +
 	"\x06Attach\x12\x17.local.v1.AttachRequest\x1a\x18.local.v1.AttachResponse(\x010\x01B$Z\"smime-agent/proto/local/v1;localv1b\x06proto3"
 
 var (
@@ -3138,7 +3367,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -3158,97 +3387,103 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DiagnoseResponse)(nil),      // 15: local.v1.DiagnoseResponse
 	(*SettingsRequest)(nil),       // 16: local.v1.SettingsRequest
 	(*SettingsResponse)(nil),      // 17: local.v1.SettingsResponse
-	(*AttachRequest)(nil),         // 18: local.v1.AttachRequest
-	(*Hello)(nil),                 // 19: local.v1.Hello
-	(*Changed)(nil),               // 20: local.v1.Changed
-	(*AttachResponse)(nil),        // 21: local.v1.AttachResponse
-	(*Task)(nil),                  // 22: local.v1.Task
-	(*Cancel)(nil),                // 23: local.v1.Cancel
-	(*TaskResult)(nil),            // 24: local.v1.TaskResult
-	(*Failure)(nil),               // 25: local.v1.Failure
-	(*InventoryTask)(nil),         // 26: local.v1.InventoryTask
-	(*PkcsModule)(nil),            // 27: local.v1.PkcsModule
-	(*InventoryResult)(nil),       // 28: local.v1.InventoryResult
-	(*StoreFound)(nil),            // 29: local.v1.StoreFound
-	(*KeyFound)(nil),              // 30: local.v1.KeyFound
-	(*RequestTask)(nil),           // 31: local.v1.RequestTask
-	(*RequestResult)(nil),         // 32: local.v1.RequestResult
-	(*InstallTask)(nil),           // 33: local.v1.InstallTask
-	(*InstallResult)(nil),         // 34: local.v1.InstallResult
-	(*ProveTask)(nil),             // 35: local.v1.ProveTask
-	(*ProveResult)(nil),           // 36: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 37: local.v1.DiscardTask
-	(*AskTask)(nil),               // 38: local.v1.AskTask
-	(*AskResult)(nil),             // 39: local.v1.AskResult
-	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
-	(*PublishTask)(nil),           // 41: local.v1.PublishTask
-	(*PublishResult)(nil),         // 42: local.v1.PublishResult
-	(*PartnersTask)(nil),          // 43: local.v1.PartnersTask
-	(*PartnersResult)(nil),        // 44: local.v1.PartnersResult
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*ReportMailRequest)(nil),     // 18: local.v1.ReportMailRequest
+	(*ReportMailResponse)(nil),    // 19: local.v1.ReportMailResponse
+	(*MailKey)(nil),               // 20: local.v1.MailKey
+	(*AttachRequest)(nil),         // 21: local.v1.AttachRequest
+	(*Hello)(nil),                 // 22: local.v1.Hello
+	(*Changed)(nil),               // 23: local.v1.Changed
+	(*AttachResponse)(nil),        // 24: local.v1.AttachResponse
+	(*Task)(nil),                  // 25: local.v1.Task
+	(*Cancel)(nil),                // 26: local.v1.Cancel
+	(*TaskResult)(nil),            // 27: local.v1.TaskResult
+	(*Failure)(nil),               // 28: local.v1.Failure
+	(*InventoryTask)(nil),         // 29: local.v1.InventoryTask
+	(*PkcsModule)(nil),            // 30: local.v1.PkcsModule
+	(*InventoryResult)(nil),       // 31: local.v1.InventoryResult
+	(*StoreFound)(nil),            // 32: local.v1.StoreFound
+	(*KeyFound)(nil),              // 33: local.v1.KeyFound
+	(*RequestTask)(nil),           // 34: local.v1.RequestTask
+	(*RequestResult)(nil),         // 35: local.v1.RequestResult
+	(*InstallTask)(nil),           // 36: local.v1.InstallTask
+	(*InstallResult)(nil),         // 37: local.v1.InstallResult
+	(*ProveTask)(nil),             // 38: local.v1.ProveTask
+	(*ProveResult)(nil),           // 39: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 40: local.v1.DiscardTask
+	(*AskTask)(nil),               // 41: local.v1.AskTask
+	(*AskResult)(nil),             // 42: local.v1.AskResult
+	(*NotifyTask)(nil),            // 43: local.v1.NotifyTask
+	(*PublishTask)(nil),           // 44: local.v1.PublishTask
+	(*PublishResult)(nil),         // 45: local.v1.PublishResult
+	(*PartnersTask)(nil),          // 46: local.v1.PartnersTask
+	(*PartnersResult)(nil),        // 47: local.v1.PartnersResult
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
-	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
-	24, // 1: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
-	20, // 2: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
-	22, // 3: local.v1.AttachResponse.task:type_name -> local.v1.Task
-	23, // 4: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
-	26, // 5: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
-	31, // 6: local.v1.Task.request:type_name -> local.v1.RequestTask
-	33, // 7: local.v1.Task.install:type_name -> local.v1.InstallTask
-	35, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
-	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	41, // 12: local.v1.Task.publish:type_name -> local.v1.PublishTask
-	43, // 13: local.v1.Task.partners:type_name -> local.v1.PartnersTask
-	25, // 14: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	28, // 15: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	32, // 16: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	34, // 17: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	36, // 18: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	39, // 19: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	42, // 20: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
-	44, // 21: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
-	27, // 22: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	29, // 23: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	30, // 24: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	25, // 25: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	45, // 26: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	27, // 27: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	27, // 28: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	27, // 29: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	45, // 30: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	45, // 31: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	27, // 32: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	27, // 33: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
-	45, // 34: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
-	25, // 35: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
-	0,  // 36: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 37: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 38: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 39: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 40: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 41: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 42: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 43: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 44: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 45: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 46: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 47: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 48: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 49: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 50: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 51: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 52: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 53: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 54: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	21, // 55: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	46, // [46:56] is the sub-list for method output_type
-	36, // [36:46] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
+	22, // 1: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
+	27, // 2: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
+	23, // 3: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
+	25, // 4: local.v1.AttachResponse.task:type_name -> local.v1.Task
+	26, // 5: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
+	29, // 6: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
+	34, // 7: local.v1.Task.request:type_name -> local.v1.RequestTask
+	36, // 8: local.v1.Task.install:type_name -> local.v1.InstallTask
+	38, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	40, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	41, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
+	43, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	44, // 13: local.v1.Task.publish:type_name -> local.v1.PublishTask
+	46, // 14: local.v1.Task.partners:type_name -> local.v1.PartnersTask
+	28, // 15: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	31, // 16: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	35, // 17: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	37, // 18: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	39, // 19: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	42, // 20: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	45, // 21: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
+	47, // 22: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
+	30, // 23: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	32, // 24: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	33, // 25: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	28, // 26: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	48, // 27: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	30, // 28: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	30, // 29: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	30, // 30: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	48, // 31: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	48, // 32: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	30, // 33: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	30, // 34: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
+	48, // 35: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
+	28, // 36: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
+	0,  // 37: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 38: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 39: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 40: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 41: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 42: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 43: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 44: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 45: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 46: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	21, // 47: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 48: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 49: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 50: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 51: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 52: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 53: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 54: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 55: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 56: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 57: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	24, // 58: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	48, // [48:59] is the sub-list for method output_type
+	37, // [37:48] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -3256,16 +3491,16 @@ func file_local_v1_local_proto_init() {
 	if File_local_v1_local_proto != nil {
 		return
 	}
-	file_local_v1_local_proto_msgTypes[18].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Result)(nil),
 		(*AttachRequest_Changed)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*AttachResponse_Task)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[22].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[25].OneofWrappers = []any{
 		(*Task_Inventory)(nil),
 		(*Task_Request)(nil),
 		(*Task_Install)(nil),
@@ -3276,7 +3511,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Publish)(nil),
 		(*Task_Partners)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
 		(*TaskResult_Request)(nil),
 		(*TaskResult_Install)(nil),
@@ -3291,7 +3526,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
