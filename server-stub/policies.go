@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/site"
 )
 
@@ -36,8 +38,12 @@ func (a *app) policyApply(verb, short string, dryRun, effects bool) *cobra.Comma
 			if err != nil {
 				return cure(err, "Name the files with --rules and --people.")
 			}
+			partners, err := site.PartnerFiles(rulesText, filepath.Dir(a.file(rules, site.PolicyFile)))
+			if err != nil {
+				return cure(err, "Let partners name files and folders beside the rules that can be read.")
+			}
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
-				resp, err := upload(ctx, c, rulesText, peopleText, dryRun)
+				resp, err := upload(ctx, c, rulesText, peopleText, partners, dryRun)
 				switch {
 				case err != nil:
 					return err
@@ -59,7 +65,7 @@ func (a *app) policyApply(verb, short string, dryRun, effects bool) *cobra.Comma
 const uploadPart = 128 << 10
 
 // upload sends both files in parts: those of a large company do not fit one message.
-func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
+func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people []byte, partners []partner.File, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
 	stream, err := c.UploadPolicy(ctx)
 	if err != nil {
 		return nil, err
@@ -70,6 +76,12 @@ func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people [
 		part.PeopleCsv = peopleIn.Next(uploadPart - len(part.GetPolicyYaml()))
 		if stream.Send(&controlv1.UploadPolicyRequest{Part: part}) != nil {
 			break // the answer says why
+		}
+	}
+	for _, f := range partners { // each in a part of its own: one is at most as large as a message
+		part := &controlv1.ApplyPolicyRequest{DryRun: dryRun, Partners: []*controlv1.PartnerFile{{Name: f.Name, Content: f.Content}}}
+		if stream.Send(&controlv1.UploadPolicyRequest{Part: part}) != nil {
+			break
 		}
 	}
 	resp, err := stream.CloseAndRecv()

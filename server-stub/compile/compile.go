@@ -11,6 +11,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 )
 
@@ -20,6 +21,9 @@ func Policy(p *policy.Policy, users []*controlv1.UserPresence, anchors [][]byte)
 	out := &controlv1.Policy{
 		Organization: p.Organization.Name, Contact: p.Contact, InstallAnchors: p.InstallAnchors,
 		Anchors: anchors,
+	}
+	if p.Partners.Digest != partner.None {
+		out.PartnersDigest = p.Partners.Digest
 	}
 	var profiles []string
 	for _, user := range users {

@@ -28,6 +28,7 @@ func (p *Policy) facts() []fact {
 	return []fact{
 		{"organization", p.Organization.Name}, {"country", p.Organization.Country}, {"identifier", p.Organization.Identifier},
 		{"contact", p.Contact}, {"install_anchors", fmt.Sprint(p.InstallAnchors)},
+		{"partners", fmt.Sprintf("%d certificates, %.12s", len(p.Partners.Certificates), p.Partners.Digest)},
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"smime-agent/server-stub/partner"
 )
 
 // Problem is one thing wrong in a file.
@@ -129,6 +131,10 @@ type Policy struct {
 	Profiles       map[string]ProfileChoice
 	Rules          []Rule
 	People         []Person
+	// Partners are the certificates that everybody's mail program shall find.
+	Partners partner.Set
+	// Warnings are what an administrator should know of files that are good.
+	Warnings []Problem
 
 	byAccount map[string][]int
 	byMailbox map[string][]int

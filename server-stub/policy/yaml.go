@@ -13,6 +13,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"smime-agent/server-stub/partner"
 )
 
 // MaxFile is the largest file that is read, in octets.
@@ -33,6 +35,7 @@ type fileYAML struct {
 	InstallAnchors bool                   `yaml:"install_anchors"`
 	Profiles       map[string]profileYAML `yaml:"profiles"`
 	Rules          []ruleYAML             `yaml:"rules"`
+	Partners       []string               `yaml:"partners"`
 }
 
 type organizationYAML struct {
@@ -78,6 +81,9 @@ type Catalog struct {
 	Keys     []string
 	// CAs are the names of other authorities than the server's own.
 	CAs []string
+	// Partners are the files that the rules name; Now judges their times.
+	Partners []partner.File
+	Now      time.Time
 }
 
 // Source is a file's name and content.
@@ -151,6 +157,7 @@ func (r *reader) rules(source Source, p *Policy) {
 	}
 	p.Contact, p.InstallAnchors = strings.TrimSpace(file.Contact), file.InstallAnchors
 	p.Organization = r.organization(file.Organization)
+	r.partners(file.Partners, p)
 	p.Profiles = r.profiles(file.Profiles)
 	standard := r.approval("$.approval", file.Approval, Auto)
 	if len(file.Rules) == 0 {

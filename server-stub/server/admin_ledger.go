@@ -200,6 +200,7 @@ func (a *admin) Revoke(ctx context.Context, req *controlv1.RevokeRequest) (*cont
 		return nil, err
 	}
 	a.crl.spoil()
+	a.desk.Poke()
 	a.fleet.wake(device)
 	return &controlv1.RevokeResponse{}, nil
 }

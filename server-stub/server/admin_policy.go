@@ -13,34 +13,41 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/compile"
+	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
 
 // ApplyPolicy checks people and rules, and puts them in force unless dry_run.
 func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyRequest) (*controlv1.ApplyPolicyResponse, error) {
-	resp, err := a.Server.ApplyPolicy(ctx, req.GetPolicyYaml(), req.GetPeopleCsv(), req.GetDryRun())
+	resp, err := a.Server.ApplyPolicy(ctx, req.GetPolicyYaml(), req.GetPeopleCsv(), req.GetDryRun(), compile.Partners(req)...)
 	if bad, ok := errors.AsType[*policy.Error](err); ok {
 		return nil, status.Error(codes.InvalidArgument, bad.Error())
 	}
 	return resp, err
 }
 
-func contentRevision(rules, people []byte) string {
+func contentRevision(rules, people []byte, partners partner.Set) string {
 	h := sha256.New()
 	h.Write(rules)
 	h.Write([]byte{0})
 	h.Write(people)
+	if len(partners.Certificates) > 0 {
+		h.Write([]byte(partners.Digest))
+	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
 // UploadPolicy puts the parts together and applies them.
 func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadPolicyRequest, controlv1.UploadPolicyResponse]) error {
 	var rules, people []byte
-	dryRun := true
+	var partners []*controlv1.PartnerFile
+	size, dryRun := 0, true
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -50,12 +57,13 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 			return err
 		}
 		rules, people = append(rules, req.GetPart().GetPolicyYaml()...), append(people, req.GetPart().GetPeopleCsv()...)
-		dryRun = req.GetPart().GetDryRun()
-		if len(rules)+len(people) > 2*policy.MaxFile {
+		partners = append(partners, req.GetPart().GetPartners()...)
+		dryRun, size = req.GetPart().GetDryRun(), size+proto.Size(req)
+		if size > 2*policy.MaxFile {
 			return status.Error(codes.InvalidArgument, "The files are too large.")
 		}
 	}
-	whole := &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun}
+	whole := &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun, Partners: partners}
 	result, err := a.ApplyPolicy(stream.Context(), whole)
 	a.note(stream.Context(), "ApplyPolicy", whole, result, err)
 	if err != nil {
@@ -68,6 +76,8 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 const (
 	metaRules  = "policy.yaml"
 	metaPeople = "people.csv"
+	// metaPartners is the files of partners' certificates, as JSON.
+	metaPartners = "partners"
 )
 
 func (s *Server) catalog() policy.Catalog {
@@ -78,22 +88,26 @@ func (s *Server) catalog() policy.Catalog {
 	return c
 }
 
-func (s *Server) parsePolicy(rules, people []byte) (*policy.Policy, error) {
-	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, s.catalog())
+func (s *Server) parsePolicy(rules, people []byte, partners []partner.File) (*policy.Policy, error) {
+	catalog := s.catalog()
+	catalog.Partners, catalog.Now = partners, s.now()
+	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog)
 }
 
 // loadPolicy puts in force what was applied last.
 func (s *Server) loadPolicy() error {
 	var rules, people []byte
+	var partners []partner.File
 	err := s.store.View(func(tx store.Tx) error {
 		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
 		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
-		return nil
+		_, err := store.GetJSON(tx, store.Meta, []byte(metaPartners), &partners)
+		return err
 	})
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := s.parsePolicy(rules, people)
+	parsed, err := s.parsePolicy(rules, people, partners)
 	if err != nil {
 		return err
 	}
@@ -101,26 +115,13 @@ func (s *Server) loadPolicy() error {
 	return nil
 }
 
-// maxEffects bounds what an answer says of a change.
-const maxEffects = 10_000
-
-func wireEffects(effects []policy.Effect) (out []*controlv1.PolicyEffect, cut bool) {
-	cut = len(effects) > maxEffects
-	for _, e := range effects[:min(len(effects), maxEffects)] {
-		out = append(out, &controlv1.PolicyEffect{
-			Kind: e.Kind, Account: e.Account, Mailboxes: e.Mailboxes, Profile: e.Profile, Detail: e.Detail,
-		})
-	}
-	return out, cut
-}
-
 // HasPolicy says whether a policy was ever applied.
 func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
 
 // ApplyPolicy checks both files and puts them in force together. What is wrong
 // is a [policy.Error], and changes nothing.
-func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := s.parsePolicy(rules, people)
+func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool, partners ...partner.File) (*controlv1.ApplyPolicyResponse, error) {
+	parsed, err := s.parsePolicy(rules, people, partners)
 	if err != nil {
 		return nil, err
 	}
@@ -136,19 +137,25 @@ func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun b
 		before, generation = force.policy, force.generation+1
 	}
 	resp := &controlv1.ApplyPolicyResponse{
-		Revision: contentRevision(rules, people),
+		Revision: contentRevision(rules, people, parsed.Partners),
 		People:   uint32(len(parsed.People)),
 	}
-	if resp.Changes = before.Changes(parsed); len(resp.GetChanges()) > maxEffects {
-		more := fmt.Sprintf("and %d more", len(resp.GetChanges())-maxEffects)
-		resp.Changes = append(resp.GetChanges()[:maxEffects:maxEffects], more)
+	for _, w := range parsed.Warnings {
+		resp.Changes = append(resp.GetChanges(), "warning: "+w.String())
 	}
-	resp.Effects, resp.EffectsCut = wireEffects(before.Effects(parsed))
+	if resp.Changes = append(resp.GetChanges(), before.Changes(parsed)...); len(resp.GetChanges()) > compile.MaxEffects {
+		more := fmt.Sprintf("and %d more", len(resp.GetChanges())-compile.MaxEffects)
+		resp.Changes = append(resp.GetChanges()[:compile.MaxEffects:compile.MaxEffects], more)
+	}
+	resp.Effects, resp.EffectsCut = compile.Effects(before.Effects(parsed))
 	if dryRun {
 		return resp, nil
 	}
 	err = s.store.Update(ctx, func(tx store.Tx) error {
 		if err := tx.Put(store.Meta, []byte(metaRules), rules); err != nil {
+			return err
+		}
+		if err := store.PutJSON(tx, store.Meta, []byte(metaPartners), partners); err != nil {
 			return err
 		}
 		return tx.Put(store.Meta, []byte(metaPeople), people)

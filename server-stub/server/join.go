@@ -9,19 +9,19 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
 const (
 	maxToken = 256
-	maxText  = 512
+	maxText  = report.MaxText
 )
 
 // Join admits a machine. The token is judged, burned and recorded together with
@@ -87,16 +87,7 @@ func factsOf(f *controlv1.DeviceFacts) (store.Device, error) {
 		Hostname: f.GetHostname(), OS: f.GetOs(), OSVersion: f.GetOsVersion(),
 		AgentVersion: f.GetAgentVersion(), MachineID: f.GetMachineIdHash(),
 	}
-	return d, boundedText(d.Hostname, d.OS, d.OSVersion, d.AgentVersion, d.MachineID)
-}
-
-func boundedText(texts ...string) error {
-	for _, text := range texts {
-		if len(text) > maxText || !utf8.ValidString(text) {
-			return refuse(controlv1.Reason_REASON_MALFORMED, "A field is longer than %d bytes.", maxText)
-		}
-	}
-	return nil
+	return d, report.Text(d.Hostname, d.OS, d.OSVersion, d.AgentVersion, d.MachineID)
 }
 
 // joining is one call of Join on its way.

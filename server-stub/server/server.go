@@ -16,6 +16,7 @@ import (
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/publication"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
@@ -63,6 +64,8 @@ type Config struct {
 	Settings Settings
 	// Externals are other CAs than the server's own, by the names that policy uses.
 	Externals map[string]External
+	// Directory opens the directory that certificates are written to; nil if there is none.
+	Directory func(ctx context.Context) (publication.Session, error)
 	// Scratch is a folder for copies; empty means that of the system.
 	Scratch string
 	// Audit gets a line for every call that changes something; Observe counts calls.
@@ -107,6 +110,7 @@ type Server struct {
 	current atomic.Pointer[inForce]
 	fleet   *fleet
 	crl     crlCache
+	desk    *publication.Desk
 	quit    chan struct{}
 	// life ends when quit is closed.
 	life     context.Context
@@ -145,12 +149,14 @@ func New(c Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.desk = s.newDesk(c.Directory)
 	if err := errors.Join(s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()
 		return nil, err
 	}
 	s.work.Go(s.maintain)
 	s.work.Go(s.remind)
+	s.work.Go(func() { s.desk.Run(s.life) })
 	return s, nil
 }
 

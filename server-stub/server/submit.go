@@ -19,6 +19,7 @@ import (
 	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/store"
 )
 
@@ -55,10 +56,10 @@ func boundedSubmit(req *controlv1.SubmitRequest) error {
 	if id == "" || len(id) > maxEnrollmentID {
 		return refuse(controlv1.Reason_REASON_MALFORMED, "The enrollment ID is empty or longer than %d bytes.", maxEnrollmentID)
 	}
-	if len(req.GetMailboxes()) == 0 || len(req.GetMailboxes()) > maxUsers {
+	if len(req.GetMailboxes()) == 0 || len(req.GetMailboxes()) > report.MaxUsers {
 		return refuse(controlv1.Reason_REASON_MALFORMED, "The request names no mailbox, or too many.")
 	}
-	return boundedText(append([]string{
+	return report.Text(append([]string{
 		req.GetUser(), req.GetProfile(), req.GetStore(), req.GetProtection(), req.GetReplaces(), req.GetReason(),
 	}, req.GetMailboxes()...)...)
 }

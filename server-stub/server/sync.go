@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -14,22 +12,18 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
+	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
-)
-
-// The bounds of one report.
-const (
-	maxUsers       = 64
-	maxStores      = 32
-	maxCredentials = 512
-	maxConditions  = 128
 )
 
 // Sync takes in what is on the device and says what is to be there. A report
 // that is the same as the last one touches no disk.
 func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*controlv1.SyncResponse, error) {
-	if err := boundedReport(req); err != nil {
+	if err := report.Bounded(req); err != nil {
+		return nil, err
+	}
+	if _, err := factsOf(req.GetFacts()); err != nil {
 		return nil, err
 	}
 	id, now := deviceOf(ctx), s.now()
@@ -37,8 +31,8 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 	if err != nil {
 		return nil, err
 	}
-	had, rebuild := req.GetPolicyRevision(), req.GetRebuild()
-	req.PolicyRevision, req.Rebuild = "", false
+	had, rebuild, partners := req.GetPolicyRevision(), req.GetRebuild(), req.GetPartnersDigest()
+	req.PolicyRevision, req.Rebuild, req.PartnersDigest = "", false, ""
 	if err := s.takeReport(ctx, id, m, req, now); err != nil {
 		return nil, err
 	}
@@ -46,55 +40,28 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 	if err := s.addPolicy(resp, m, req, had); err != nil {
 		return nil, err
 	}
+	s.addPartners(resp, partners)
 	busy := false
-	err = s.store.View(func(tx store.Tx) error {
+	err = s.store.View(func(tx store.Tx) (err error) {
 		resp.Ready = readyOf(tx, id)
 		resp.Orders = orders.List(tx, id, now)
 		if rebuild {
 			resp.Known = s.knownOf(tx, id)
 		}
-		return nil
+		resp.Publish, err = s.desk.Missing(tx, id, req)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	m.markSent(resp.GetOrders())
-	busy = len(resp.GetReady())+len(resp.GetOrders()) > 0 || underWay(req)
+	busy = len(resp.GetReady())+len(resp.GetOrders()) > 0 || report.UnderWay(req)
 	next := s.nextSync(id, now, busy)
 	resp.NextSync = durationpb.New(next)
 	m.mu.Lock()
 	m.next = now.Add(next)
 	m.mu.Unlock()
 	return resp, nil
-}
-
-func boundedReport(req *controlv1.SyncRequest) error {
-	malformed := func(what string) error {
-		return refuse(controlv1.Reason_REASON_MALFORMED, "The report has too many %s.", what)
-	}
-	switch {
-	case len(req.GetUsers()) > maxUsers:
-		return malformed("users")
-	case len(req.GetCredentials()) > maxCredentials:
-		return malformed("credentials")
-	case len(req.GetConditions()) > maxConditions:
-		return malformed("conditions")
-	}
-	seen := make([]string, 0, len(req.GetUsers()))
-	for _, user := range req.GetUsers() {
-		if len(user.GetStores()) > maxStores {
-			return malformed("stores")
-		}
-		if user.GetUser() == "" || slices.Contains(seen, user.GetUser()) {
-			return refuse(controlv1.Reason_REASON_MALFORMED, "A user is empty or there twice.")
-		}
-		seen = append(seen, user.GetUser())
-		if err := boundedText(user.GetUser(), user.GetAccount(), user.GetUpn(), user.GetLocale()); err != nil {
-			return err
-		}
-	}
-	_, err := factsOf(req.GetFacts())
-	return err
 }
 
 // takeReport files the report if it is not the one that is filed.
@@ -121,6 +88,7 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hash, m.report, m.written, m.revision = hash, req, now, ""
+	s.desk.Poke() // what is proved may be published
 	return nil
 }
 
@@ -169,33 +137,11 @@ func (s *Server) addPolicy(resp *controlv1.SyncResponse, m *member, req *control
 	return err
 }
 
-// underWay says that the device has something that does not rest yet.
-func underWay(req *controlv1.SyncRequest) bool {
-	for _, c := range req.GetCredentials() {
-		switch c.GetState() {
-		case "active", "kept", "over":
-		default:
-			return true
-		}
-	}
-	return false
-}
-
-// nextSync gives each device its own place in the interval, from its ID, so
-// that a fleet that was started at once does not call at once for ever.
 func (s *Server) nextSync(id string, now time.Time, busy bool) time.Duration {
-	interval := s.settings.SyncInterval
 	if busy {
-		interval = min(interval, s.settings.PendingInterval)
+		return report.NextSync(id, now, min(s.settings.SyncInterval, s.settings.PendingInterval))
 	}
-	sum := sha256.Sum256([]byte(id))
-	place := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(interval))
-	into := time.Duration(now.UnixNano() % int64(interval))
-	next := (place - into + interval) % interval
-	if next < interval/2 {
-		next += interval
-	}
-	return next
+	return report.NextSync(id, now, s.settings.SyncInterval)
 }
 
 func (m *member) markSent(orders []*controlv1.Order) {

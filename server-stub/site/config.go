@@ -41,6 +41,8 @@ type Config struct {
 	IdentityGrace   string   `yaml:"identity_grace"`
 	Mail            Mail     `yaml:"mail"`
 	EST             EST      `yaml:"est"`
+	// Directory is where certificates are published.
+	Directory Directory `yaml:"directory"`
 }
 
 // EST is a CA that speaks RFC 7030; policy names it "est". Files are relative to

@@ -137,13 +137,17 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 		return err
 	}
 	maps.Copy(externals, o.Externals)
+	publishing, err := config.Directory.opening(dir)
+	if err != nil {
+		return err
+	}
 	var audit *slog.Logger
 	if config.AuditLog != "" {
 		s.audit = &auditFile{path: within(dir, config.AuditLog)}
 		audit = auditLog(s.audit)
 	}
 	s.Server, err = server.New(server.Config{
-		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing,
+		Store: s.store, Issuer: issuer, Transport: s.Transport, RootCRL: rootList.get, Mail: mailing, Directory: publishing,
 		Scratch: dir, Externals: externals, Audit: audit, Observe: s.figures,
 		Settings: override(settings, o.Settings), Now: o.Now, Log: o.Log, Fault: o.Fault, AfterFault: o.AfterFault,
 	})
@@ -215,7 +219,11 @@ func firstPolicy(ctx context.Context, dir string, srv *server.Server) error {
 	if err := errors.Join(err, peopleErr); err != nil {
 		return err
 	}
-	if _, err := srv.ApplyPolicy(ctx, rules, people, false); err != nil {
+	partners, err := PartnerFiles(rules, dir)
+	if err != nil {
+		return fmt.Errorf("read partners' certificates: %w", err)
+	}
+	if _, err := srv.ApplyPolicy(ctx, rules, people, false, partners...); err != nil {
 		return fmt.Errorf("apply the first policy: %w", err)
 	}
 	return nil

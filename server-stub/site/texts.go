@@ -47,6 +47,18 @@ est:
   password_file: ""
   ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
 
+# An LDAP directory where others find the certificates to encrypt to. Without a URL nothing is published;
+# "server-stub directory" shows what became of each mailbox.
+directory:
+  url: ""                 # ldaps://ldap.example.com, ldap://ldap.example.com, or ldapi://%2Frun%2Fslapd%2Fldapi
+  security: starttls      # for ldap:// alone; none only for a directory on this machine
+  bind_dn: ""             # may write userCertificate and userSMIMECertificate, and read them
+  password_file: ""       # in this directory, readable by the server alone
+  base: ""                # below which people are, such as ou=people,dc=example,dc=com
+  filter: "(mail={mailbox})"
+  flavour: openldap       # or ad: names the attributes without ";binary"
+  ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
+
 # Reminders 60, 30 and 7 days before a certificate ends that was not renewed by itself, to its
 # owner and to the administrator. Without a server none are sent.
 mail:

@@ -33,6 +33,8 @@ const (
 	Challenges   Bucket = "challenges"   // serial number → challenge
 	Mailboxes    Bucket = "mailboxes"    // device ID, hash of user and mailbox → confirmed
 	Proofs       Bucket = "proofs"       // device ID, order ID → times of the proofs before the order
+	Publications Bucket = "publications" // serial number of the signer → value for the directory
+	Directory    Bucket = "directory"    // mailbox in lower case → what became of it in the directory
 	Roster       Bucket = "roster"       // device ID → what a listing needs of devices and statuses
 )
 
@@ -41,7 +43,7 @@ func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
 		Marks, Pending, Ready, Orders, Events, Reminders, Challenges,
-		Mailboxes, Proofs, Roster,
+		Mailboxes, Proofs, Publications, Directory, Roster,
 	}
 }
 

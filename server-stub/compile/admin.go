@@ -1,0 +1,30 @@
+package compile
+
+import (
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/partner"
+	"smime-agent/server-stub/policy"
+)
+
+// MaxEffects bounds what an answer says of a change.
+const MaxEffects = 10_000
+
+// Effects gives what a change means as an answer has it; cut says that there is more.
+func Effects(effects []policy.Effect) (out []*controlv1.PolicyEffect, cut bool) {
+	cut = len(effects) > MaxEffects
+	for _, e := range effects[:min(len(effects), MaxEffects)] {
+		out = append(out, &controlv1.PolicyEffect{
+			Kind: e.Kind, Account: e.Account, Mailboxes: e.Mailboxes, Profile: e.Profile, Detail: e.Detail,
+		})
+	}
+	return out, cut
+}
+
+// Partners gives the files that came with a policy.
+func Partners(req *controlv1.ApplyPolicyRequest) []partner.File {
+	var files []partner.File
+	for _, f := range req.GetPartners() {
+		files = append(files, partner.File{Name: f.GetName(), Content: f.GetContent()})
+	}
+	return files
+}

@@ -1,0 +1,42 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/publication"
+	"smime-agent/server-stub/store"
+)
+
+func (s *Server) newDesk(dial func(context.Context) (publication.Session, error)) *publication.Desk {
+	return &publication.Desk{
+		Store: s.store, Lookup: publication.Lookup{Enrolled: enrolled, Holder: holderOf}, Issuers: s.issuersOf,
+		Entries: func(visit func(store.Tx, *controlv1.LedgerEntry) bool) error {
+			return s.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, _ *deviceView) bool { return visit(tx, e) })
+		},
+		Dial: dial, Now: s.now, Log: s.log,
+	}
+}
+
+func (s *Server) issuersOf(r *store.Request) [][]byte { return s.chainOf(r)[1:] }
+
+// Publish takes what only a device can sign.
+func (s *Server) Publish(ctx context.Context, req *controlv1.PublishRequest) (*controlv1.PublishResponse, error) {
+	return s.desk.Take(ctx, deviceOf(ctx), req)
+}
+
+// ListPublications says what others find of each mailbox.
+func (a *admin) ListPublications(req *controlv1.ListPublicationsRequest, stream grpc.ServerStreamingServer[controlv1.ListPublicationsResponse]) error {
+	return a.desk.List(stream.Context(), req, stream.Send)
+}
+
+// addPartners gives the set to a device that has another one.
+func (s *Server) addPartners(resp *controlv1.SyncResponse, has string) {
+	force := s.current.Load()
+	if force == nil || has == "" || has == force.policy.Partners.Digest {
+		return
+	}
+	resp.Partners = &controlv1.PartnerSet{Digest: force.policy.Partners.Digest, Certificates: force.policy.Partners.Raw()}
+}
