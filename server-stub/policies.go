@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "smime-agent/proto/control/v1"
-	"smime-agent/server-stub/partner"
+	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/site"
 )
 
@@ -65,7 +65,7 @@ func (a *app) policyApply(verb, short string, dryRun, effects bool) *cobra.Comma
 const uploadPart = 128 << 10
 
 // upload sends both files in parts: those of a large company do not fit one message.
-func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people []byte, partners []partner.File, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
+func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people []byte, partners []policy.PartnerFile, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
 	stream, err := c.UploadPolicy(ctx)
 	if err != nil {
 		return nil, err

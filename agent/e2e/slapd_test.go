@@ -194,7 +194,7 @@ func (s *slapd) person(uid, mailbox string, foreign ...[]byte) {
 func (s *slapd) find(mailbox string) (certificates, signed [][]byte) {
 	s.t.Helper()
 	out, err := exec.CommandContext(s.t.Context(), "ldapsearch", "-x", "-LLL", "-o", "ldif-wrap=no", "-H", s.url, "-b", ldapBase,
-		"(mail="+mailbox+")", "userCertificate;binary", "userSMIMECertificate;binary").CombinedOutput()
+		"(mail="+mailbox+")", "userCertificate;binary", "userSMIMECertificate").CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("ldapsearch: %v %s", err, out)
 	}
@@ -210,7 +210,7 @@ func (s *slapd) find(mailbox string) (certificates, signed [][]byte) {
 		switch name {
 		case "userCertificate;binary":
 			certificates = append(certificates, raw)
-		case "userSMIMECertificate;binary":
+		case "userSMIMECertificate":
 			signed = append(signed, raw)
 		}
 	}

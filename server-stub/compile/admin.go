@@ -2,7 +2,6 @@ package compile
 
 import (
 	controlv1 "smime-agent/proto/control/v1"
-	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 )
 
@@ -21,10 +20,10 @@ func Effects(effects []policy.Effect) (out []*controlv1.PolicyEffect, cut bool) 
 }
 
 // Partners gives the files that came with a policy.
-func Partners(req *controlv1.ApplyPolicyRequest) []partner.File {
-	var files []partner.File
+func Partners(req *controlv1.ApplyPolicyRequest) []policy.PartnerFile {
+	var files []policy.PartnerFile
 	for _, f := range req.GetPartners() {
-		files = append(files, partner.File{Name: f.GetName(), Content: f.GetContent()})
+		files = append(files, policy.PartnerFile{Name: f.GetName(), Content: f.GetContent()})
 	}
 	return files
 }

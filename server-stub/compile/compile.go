@@ -11,7 +11,6 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
-	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 )
 
@@ -22,7 +21,7 @@ func Policy(p *policy.Policy, users []*controlv1.UserPresence, anchors [][]byte)
 		Organization: p.Organization.Name, Contact: p.Contact, InstallAnchors: p.InstallAnchors,
 		Anchors: anchors,
 	}
-	if p.Partners.Digest != partner.None {
+	if p.Partners.Digest != policy.NoPartners {
 		out.PartnersDigest = p.Partners.Digest
 	}
 	var profiles []string

@@ -19,9 +19,9 @@ import (
 
 // The flavours.
 const (
-	// OpenLDAP names the attributes with ";binary" (RFC 4522, RFC 4523 §2.1).
+	// OpenLDAP names userCertificate with ";binary" (RFC 4522, RFC 4523 §2.1).
 	OpenLDAP = "openldap"
-	// ActiveDirectory names them without.
+	// ActiveDirectory names it without.
 	ActiveDirectory = "ad"
 )
 
@@ -102,11 +102,13 @@ func (c Config) filterFor(mailbox string) string {
 	return strings.ReplaceAll(c.Filter, mailboxMark, ldap.EscapeFilter(mailbox))
 }
 
-// names are the two attributes as this flavour has them.
+// names are the two attributes as this flavour writes them. RFC 2798 §2.8 wants
+// ";binary" with userSMIMECertificate too, but gives it the syntax Binary, for
+// which OpenLDAP 2.5 refuses the option as an undefined attribute type.
 func (c Config) names() (certificate, signed string) {
 	certificate, signed = "userCertificate", "userSMIMECertificate"
 	if c.Flavour == OpenLDAP {
-		return certificate + ";binary", signed + ";binary"
+		certificate += ";binary"
 	}
 	return certificate, signed
 }

@@ -97,32 +97,45 @@ func (s *Session) find(mailbox string) ([]*ldap.Entry, error) {
 }
 
 func (s *Session) search(base string, scope int, filter string) ([]*ldap.Entry, error) {
-	certificate, signed := s.config.names()
 	result, err := s.conn.Search(ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, 2, int(callTime.Seconds()), false,
-		filter, []string{certificate, signed}, nil))
+		filter, asked(), nil))
 	if result == nil {
 		return nil, err
 	}
 	return result.Entries, err
 }
 
+// asked are both attributes in every form, since directories differ in what they
+// take and give.
+func asked() []string {
+	return []string{"userCertificate", "userCertificate;binary", "userSMIMECertificate", "userSMIMECertificate;binary"}
+}
+
 // values are what the entry holds.
 type values struct{ certificates, signed [][]byte }
 
-// valuesOf reads the attributes with and without option: directories differ in
-// what they answer.
+// valuesOf reads the attributes with and without option, each value once.
 func (s *Session) valuesOf(e *ldap.Entry) values {
 	var v values
 	for _, a := range e.Attributes {
 		name, _, _ := strings.Cut(a.Name, ";")
 		switch {
 		case strings.EqualFold(name, "userCertificate"):
-			v.certificates = append(v.certificates, a.ByteValues...)
+			v.certificates = distinct(v.certificates, a.ByteValues)
 		case strings.EqualFold(name, "userSMIMECertificate"):
-			v.signed = append(v.signed, a.ByteValues...)
+			v.signed = distinct(v.signed, a.ByteValues)
 		}
 	}
 	return v
+}
+
+func distinct(list, more [][]byte) [][]byte {
+	for _, value := range more {
+		if !holds(list, value) {
+			list = append(list, value)
+		}
+	}
+	return list
 }
 
 // changes adds and deletes certificates one by one, so that what others write at

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
-
-	"smime-agent/server-stub/partner"
 )
 
 // PartnerPaths are the files and folders of partners' certificates that rules
@@ -32,18 +30,18 @@ func PartnerEndings() []string { return []string{".cer", ".crt", ".pem", ".der",
 // partners reads the files that came with the rules. A warning does not keep the
 // policy from being used.
 func (r *reader) partners(paths []string, p *Policy) {
-	named := func(f partner.File) bool {
+	named := func(f PartnerFile) bool {
 		return slices.ContainsFunc(paths, func(at string) bool { return under(at, f.Name) })
 	}
 	for i, at := range paths {
-		if !slices.ContainsFunc(r.catalog.Partners, func(f partner.File) bool { return under(at, f.Name) }) {
+		if !slices.ContainsFunc(r.catalog.Partners, func(f PartnerFile) bool { return under(at, f.Name) }) {
 			r.problem(r.at(fmt.Sprintf("$.partners[%d]", i)),
 				"Put certificates there ("+strings.Join(PartnerEndings(), ", ")+"), beside this file, or take the line out.",
 				"No certificate was found at %q.", at)
 		}
 	}
-	files := slices.DeleteFunc(slices.Clone(r.catalog.Partners), func(f partner.File) bool { return !named(f) })
-	set, findings := partner.Read(files, r.catalog.Now)
+	files := slices.DeleteFunc(slices.Clone(r.catalog.Partners), func(f PartnerFile) bool { return !named(f) })
+	set, findings := readPartners(files, r.catalog.Now)
 	for _, f := range findings {
 		problem := Problem{File: f.File, Line: f.Line, What: f.What, Cure: f.Cure}
 		if f.Warning {

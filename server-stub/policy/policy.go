@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"smime-agent/server-stub/partner"
 )
 
 // Problem is one thing wrong in a file.
@@ -132,7 +130,7 @@ type Policy struct {
 	Rules          []Rule
 	People         []Person
 	// Partners are the certificates that everybody's mail program shall find.
-	Partners partner.Set
+	Partners PartnerSet
 	// Warnings are what an administrator should know of files that are good.
 	Warnings []Problem
 

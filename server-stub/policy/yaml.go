@@ -13,8 +13,6 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-
-	"smime-agent/server-stub/partner"
 )
 
 // MaxFile is the largest file that is read, in octets.
@@ -82,7 +80,7 @@ type Catalog struct {
 	// CAs are the names of other authorities than the server's own.
 	CAs []string
 	// Partners are the files that the rules name; Now judges their times.
-	Partners []partner.File
+	Partners []PartnerFile
 	Now      time.Time
 }
 

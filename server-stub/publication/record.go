@@ -6,14 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
-	"smime-agent/server-stub/refusal"
 	"smime-agent/server-stub/store"
 )
 
@@ -32,11 +30,10 @@ type Lookup struct {
 	Holder   func(tx store.Tx, spki []byte) (ca.Serial, *store.Request, error)
 }
 
-// Take files a value, if it is one that the device's enrollment can have made.
+// Take files a value. [ErrValue] if it is not one that the device's enrollment can
+// have made.
 func (d *Desk) Take(ctx context.Context, device string, req *controlv1.PublishRequest) (*controlv1.PublishResponse, error) {
-	invalid := func(why string) error {
-		return refusal.New(controlv1.Reason_REASON_PUBLICATION_INVALID, "The value for the directory is refused: %s.", why)
-	}
+	invalid := func(why string) error { return fmt.Errorf("%w: %s", ErrValue, why) }
 	err := d.Store.Update(ctx, func(tx store.Tx) error {
 		serial, record, err := d.Lookup.Enrolled(tx, device, req.GetEnrollmentId())
 		if err != nil {
@@ -47,9 +44,6 @@ func (d *Desk) Take(ctx context.Context, device string, req *controlv1.PublishRe
 			return invalid("this device has no certificate for the enrollment")
 		}
 		preferred, err := Check(req.GetValue(), signer)
-		if errors.Is(err, ErrValue) {
-			return invalid(err.Error())
-		}
 		if err != nil {
 			return err
 		}

@@ -4,12 +4,13 @@ package report
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 	"unicode/utf8"
 
 	controlv1 "smime-agent/proto/control/v1"
-	"smime-agent/server-stub/refusal"
 )
 
 // The bounds of one report. MaxUsers bounds lists of mailboxes too.
@@ -26,7 +27,7 @@ const (
 func Text(texts ...string) error {
 	for _, text := range texts {
 		if len(text) > MaxText || !utf8.ValidString(text) {
-			return refusal.New(controlv1.Reason_REASON_MALFORMED, "A field is longer than %d bytes.", MaxText)
+			return fmt.Errorf("a field is longer than %d bytes", MaxText)
 		}
 	}
 	return nil
@@ -35,7 +36,7 @@ func Text(texts ...string) error {
 // Bounded refuses a report that has too much of anything.
 func Bounded(req *controlv1.SyncRequest) error {
 	malformed := func(what string) error {
-		return refusal.New(controlv1.Reason_REASON_MALFORMED, "The report has too many %s.", what)
+		return fmt.Errorf("the report has too many %s", what)
 	}
 	switch {
 	case len(req.GetUsers()) > MaxUsers:
@@ -51,7 +52,7 @@ func Bounded(req *controlv1.SyncRequest) error {
 			return malformed("stores")
 		}
 		if user.GetUser() == "" || slices.Contains(seen, user.GetUser()) {
-			return refusal.New(controlv1.Reason_REASON_MALFORMED, "A user is empty or there twice.")
+			return errors.New("a user is empty or there twice")
 		}
 		seen = append(seen, user.GetUser())
 		if err := Text(user.GetUser(), user.GetAccount(), user.GetUpn(), user.GetLocale()); err != nil {

@@ -18,7 +18,6 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/compile"
-	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
@@ -32,7 +31,7 @@ func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyReque
 	return resp, err
 }
 
-func contentRevision(rules, people []byte, partners partner.Set) string {
+func contentRevision(rules, people []byte, partners policy.PartnerSet) string {
 	h := sha256.New()
 	h.Write(rules)
 	h.Write([]byte{0})
@@ -88,7 +87,7 @@ func (s *Server) catalog() policy.Catalog {
 	return c
 }
 
-func (s *Server) parsePolicy(rules, people []byte, partners []partner.File) (*policy.Policy, error) {
+func (s *Server) parsePolicy(rules, people []byte, partners []policy.PartnerFile) (*policy.Policy, error) {
 	catalog := s.catalog()
 	catalog.Partners, catalog.Now = partners, s.now()
 	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog)
@@ -97,7 +96,7 @@ func (s *Server) parsePolicy(rules, people []byte, partners []partner.File) (*po
 // loadPolicy puts in force what was applied last.
 func (s *Server) loadPolicy() error {
 	var rules, people []byte
-	var partners []partner.File
+	var partners []policy.PartnerFile
 	err := s.store.View(func(tx store.Tx) error {
 		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
 		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
@@ -120,7 +119,7 @@ func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
 
 // ApplyPolicy checks both files and puts them in force together. What is wrong
 // is a [policy.Error], and changes nothing.
-func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool, partners ...partner.File) (*controlv1.ApplyPolicyResponse, error) {
+func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool, partners ...policy.PartnerFile) (*controlv1.ApplyPolicyResponse, error) {
 	parsed, err := s.parsePolicy(rules, people, partners)
 	if err != nil {
 		return nil, err

@@ -87,7 +87,17 @@ func factsOf(f *controlv1.DeviceFacts) (store.Device, error) {
 		Hostname: f.GetHostname(), OS: f.GetOs(), OSVersion: f.GetOsVersion(),
 		AgentVersion: f.GetAgentVersion(), MachineID: f.GetMachineIdHash(),
 	}
-	return d, report.Text(d.Hostname, d.OS, d.OSVersion, d.AgentVersion, d.MachineID)
+	return d, boundedText(d.Hostname, d.OS, d.OSVersion, d.AgentVersion, d.MachineID)
+}
+
+func boundedText(texts ...string) error { return malformed(report.Text(texts...)) }
+
+// malformed is the refusal of a message that breaks a bound.
+func malformed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return refuse(controlv1.Reason_REASON_MALFORMED, "The message is refused: %v.", err)
 }
 
 // joining is one call of Join on its way.

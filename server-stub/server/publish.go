@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 
@@ -24,7 +25,11 @@ func (s *Server) issuersOf(r *store.Request) [][]byte { return s.chainOf(r)[1:] 
 
 // Publish takes what only a device can sign.
 func (s *Server) Publish(ctx context.Context, req *controlv1.PublishRequest) (*controlv1.PublishResponse, error) {
-	return s.desk.Take(ctx, deviceOf(ctx), req)
+	resp, err := s.desk.Take(ctx, deviceOf(ctx), req)
+	if errors.Is(err, publication.ErrValue) {
+		return nil, refuse(controlv1.Reason_REASON_PUBLICATION_INVALID, "The value is refused: %v.", err)
+	}
+	return resp, err
 }
 
 // ListPublications says what others find of each mailbox.

@@ -59,7 +59,7 @@ func boundedSubmit(req *controlv1.SubmitRequest) error {
 	if len(req.GetMailboxes()) == 0 || len(req.GetMailboxes()) > report.MaxUsers {
 		return refuse(controlv1.Reason_REASON_MALFORMED, "The request names no mailbox, or too many.")
 	}
-	return report.Text(append([]string{
+	return boundedText(append([]string{
 		req.GetUser(), req.GetProfile(), req.GetStore(), req.GetProtection(), req.GetReplaces(), req.GetReason(),
 	}, req.GetMailboxes()...)...)
 }

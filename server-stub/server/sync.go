@@ -20,7 +20,7 @@ import (
 // Sync takes in what is on the device and says what is to be there. A report
 // that is the same as the last one touches no disk.
 func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*controlv1.SyncResponse, error) {
-	if err := report.Bounded(req); err != nil {
+	if err := malformed(report.Bounded(req)); err != nil {
 		return nil, err
 	}
 	if _, err := factsOf(req.GetFacts()); err != nil {

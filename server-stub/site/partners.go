@@ -10,15 +10,14 @@ import (
 	"slices"
 	"strings"
 
-	"smime-agent/server-stub/partner"
 	"smime-agent/server-stub/policy"
 )
 
 // PartnerFiles reads what the rules name beside them: files, and the files of
 // folders that end as certificates do. What is not there is left to the policy's
 // check, which knows the line.
-func PartnerFiles(rules []byte, dir string) ([]partner.File, error) {
-	var files []partner.File
+func PartnerFiles(rules []byte, dir string) ([]policy.PartnerFile, error) {
+	var files []policy.PartnerFile
 	for _, named := range policy.PartnerPaths(rules) {
 		at := within(dir, filepath.FromSlash(named))
 		info, err := os.Stat(at)
@@ -59,14 +58,14 @@ func certificatesIn(folder, named string) ([]string, error) {
 	return names, nil
 }
 
-func readPartner(name, at string) (partner.File, error) {
+func readPartner(name, at string) (policy.PartnerFile, error) {
 	info, err := os.Stat(at)
 	if err != nil {
-		return partner.File{}, err
+		return policy.PartnerFile{}, err
 	}
-	if info.Size() > partner.MaxFile {
-		return partner.File{}, fmt.Errorf("%s has more than %d bytes; export the certificates of the people alone", at, partner.MaxFile)
+	if info.Size() > policy.MaxPartnerFile {
+		return policy.PartnerFile{}, fmt.Errorf("%s has more than %d bytes; export the certificates of the people alone", at, policy.MaxPartnerFile)
 	}
 	content, err := os.ReadFile(at)
-	return partner.File{Name: name, Content: content}, err
+	return policy.PartnerFile{Name: name, Content: content}, err
 }

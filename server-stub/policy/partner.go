@@ -1,8 +1,4 @@
-// Package partner reads the certificates of partners: files that an
-// administrator got from them. It takes what a mail program can encrypt to, says
-// of everything else what is wrong with it and what to do, and lets the issuers
-// through that a partner's own file brings along.
-package partner
+package policy
 
 import (
 	"bytes"
@@ -20,26 +16,26 @@ import (
 
 // The bounds of a set, which are the contract's.
 const (
-	MaxCertificates = 1000
-	MaxBytes        = 2 << 20
-	// MaxFile bounds one file.
-	MaxFile = 192 << 10
+	MaxPartners      = 1000
+	MaxPartnersBytes = 2 << 20
+	// MaxPartnerFile bounds one file.
+	MaxPartnerFile = 192 << 10
 )
 
-// None is the digest of an empty set.
-const None = "none"
+// NoPartners is the digest of an empty set.
+const NoPartners = "none"
 
-// soon is how long before its end a certificate is warned of.
-const soon = 30 * 24 * time.Hour
+// endsSoon is how long before its end a certificate is warned of.
+const endsSoon = 30 * 24 * time.Hour
 
-// File is one file's name and content.
-type File struct {
+// PartnerFile is one file's name and content.
+type PartnerFile struct {
 	Name    string
 	Content []byte
 }
 
-// Finding is something to say about a file.
-type Finding struct {
+// finding is something to say about a file.
+type finding struct {
 	File string
 	Line int
 	What string
@@ -49,8 +45,8 @@ type Finding struct {
 	Warning bool
 }
 
-// Set is what the files come to.
-type Set struct {
+// PartnerSet is what the files come to.
+type PartnerSet struct {
 	// Certificates are in the order of the files; none is there twice.
 	Certificates []*x509.Certificate
 	// Digest names the set.
@@ -58,7 +54,7 @@ type Set struct {
 }
 
 // Raw gives the certificates as DER.
-func (s Set) Raw() [][]byte {
+func (s PartnerSet) Raw() [][]byte {
 	raw := make([][]byte, 0, len(s.Certificates))
 	for _, c := range s.Certificates {
 		raw = append(raw, c.Raw)
@@ -66,24 +62,24 @@ func (s Set) Raw() [][]byte {
 	return raw
 }
 
-// Read reads the files. With a finding that is no warning the set is of no use.
-func Read(files []File, now time.Time) (Set, []Finding) {
-	r := &reader{now: now, seen: map[string]bool{}}
+// readPartners reads the files. With a finding that is no warning the set is of no use.
+func readPartners(files []PartnerFile, now time.Time) (PartnerSet, []finding) {
+	r := &partnerReader{now: now, seen: map[string]bool{}}
 	for _, f := range files {
 		r.read(f)
 	}
-	if size := r.size(); len(r.set) > MaxCertificates || size > MaxBytes {
-		r.find(File{Name: files[0].Name}, 1, "Take out those that nobody writes to; a large number belongs into an LDAP directory.",
-			"The partners' certificates are %d with %d bytes; at most %d with %d bytes go to each machine.", len(r.set), size, MaxCertificates, MaxBytes)
+	if size := r.size(); len(r.set) > MaxPartners || size > MaxPartnersBytes {
+		r.find(PartnerFile{Name: files[0].Name}, 1, "Take out those that nobody writes to; a large number belongs into an LDAP directory.",
+			"The partners' certificates are %d with %d bytes; at most %d with %d bytes go to each machine.", len(r.set), size, MaxPartners, MaxPartnersBytes)
 	}
-	return Set{Certificates: r.set, Digest: DigestOf(r.set)}, r.findings
+	return PartnerSet{Certificates: r.set, Digest: DigestOf(r.set)}, r.findings
 }
 
 // DigestOf names a set: the SHA-256, in hex, of the SHA-256s of its certificates
-// in order; [None] if there are none.
+// in order; [NoPartners] if there are none.
 func DigestOf(certs []*x509.Certificate) string {
 	if len(certs) == 0 {
-		return None
+		return NoPartners
 	}
 	sums := make([][]byte, 0, len(certs))
 	for _, c := range certs {
@@ -95,14 +91,14 @@ func DigestOf(certs []*x509.Certificate) string {
 	return hex.EncodeToString(all[:])
 }
 
-type reader struct {
+type partnerReader struct {
 	now      time.Time
 	set      []*x509.Certificate
 	seen     map[string]bool
-	findings []Finding
+	findings []finding
 }
 
-func (r *reader) size() int {
+func (r *partnerReader) size() int {
 	n := 0
 	for _, c := range r.set {
 		n += len(c.Raw)
@@ -110,24 +106,24 @@ func (r *reader) size() int {
 	return n
 }
 
-func (r *reader) find(f File, line int, cure, what string, args ...any) {
-	r.findings = append(r.findings, Finding{File: f.Name, Line: line, What: fmt.Sprintf(what, args...), Cure: cure})
+func (r *partnerReader) find(f PartnerFile, line int, cure, what string, args ...any) {
+	r.findings = append(r.findings, finding{File: f.Name, Line: line, What: fmt.Sprintf(what, args...), Cure: cure})
 }
 
-func (r *reader) warn(f File, line int, cure, what string, args ...any) {
+func (r *partnerReader) warn(f PartnerFile, line int, cure, what string, args ...any) {
 	r.find(f, line, cure, what, args...)
 	r.findings[len(r.findings)-1].Warning = true
 }
 
-// place is a certificate with the line where it begins.
-type place struct {
+// placed is a certificate with the line where it begins.
+type placed struct {
 	cert *x509.Certificate
 	line int
 }
 
-func (r *reader) read(f File) {
-	if len(f.Content) > MaxFile {
-		r.find(f, 1, "Export the certificates of the people alone.", "The file has more than %d bytes.", MaxFile)
+func (r *partnerReader) read(f PartnerFile) {
+	if len(f.Content) > MaxPartnerFile {
+		r.find(f, 1, "Export the certificates of the people alone.", "The file has more than %d bytes.", MaxPartnerFile)
 		return
 	}
 	places, ok := r.certificates(f)
@@ -143,11 +139,11 @@ func (r *reader) read(f File) {
 }
 
 // certificates reads PEM, DER, or PKCS #7 in either form.
-func (r *reader) certificates(f File) ([]place, bool) {
+func (r *partnerReader) certificates(f PartnerFile) ([]placed, bool) {
 	if !bytes.Contains(f.Content, []byte("-----BEGIN ")) {
 		return r.binary(f, f.Content, 1)
 	}
-	var all []place
+	var all []placed
 	rest, line := f.Content, 1
 	for {
 		begin := bytes.Index(rest, []byte("-----BEGIN "))
@@ -176,9 +172,9 @@ func (r *reader) certificates(f File) ([]place, bool) {
 	}
 }
 
-func (r *reader) binary(f File, der []byte, line int) ([]place, bool) {
+func (r *partnerReader) binary(f PartnerFile, der []byte, line int) ([]placed, bool) {
 	if c, err := x509.ParseCertificate(der); err == nil {
-		return []place{{c, line}}, true
+		return []placed{{c, line}}, true
 	}
 	p7, err := parse7(der)
 	if err != nil {
@@ -186,9 +182,9 @@ func (r *reader) binary(f File, der []byte, line int) ([]place, bool) {
 			"This is neither a certificate nor a PKCS #7 file.")
 		return nil, false
 	}
-	var all []place
+	var all []placed
 	for _, c := range p7.Certificates {
-		all = append(all, place{c, line})
+		all = append(all, placed{c, line})
 	}
 	return all, true
 }
@@ -203,7 +199,7 @@ func parse7(der []byte) (p *pkcs7.PKCS7, err error) {
 	return pkcs7.Parse(der)
 }
 
-func (r *reader) take(f File, p place, all []place) {
+func (r *partnerReader) take(f PartnerFile, p placed, all []placed) {
 	who := fmt.Sprintf("The certificate of %q", p.cert.Subject.CommonName)
 	switch {
 	case p.cert.IsCA && issues(p.cert, all):
@@ -226,13 +222,13 @@ func (r *reader) take(f File, p place, all []place) {
 	case r.now.After(p.cert.NotAfter):
 		r.warn(f, p.line, "Ask the partner for the new one.", "%s ended on %s and is left out.", who, p.cert.NotAfter.UTC().Format(time.DateOnly))
 		return
-	case r.now.Add(soon).After(p.cert.NotAfter):
+	case r.now.Add(endsSoon).After(p.cert.NotAfter):
 		r.warn(f, p.line, "Ask the partner for the new one in time.", "%s ends on %s.", who, p.cert.NotAfter.UTC().Format(time.DateOnly))
 	}
 	r.add(p.cert)
 }
 
-func (r *reader) add(c *x509.Certificate) {
+func (r *partnerReader) add(c *x509.Certificate) {
 	if !r.seen[string(c.Raw)] {
 		r.seen[string(c.Raw)] = true
 		r.set = append(r.set, c)
@@ -244,8 +240,8 @@ func forMail(u x509.ExtKeyUsage) bool {
 }
 
 // issues says that the CA issued something else in the same file.
-func issues(ca *x509.Certificate, all []place) bool {
-	return slices.ContainsFunc(all, func(p place) bool {
+func issues(ca *x509.Certificate, all []placed) bool {
+	return slices.ContainsFunc(all, func(p placed) bool {
 		return !p.cert.Equal(ca) && bytes.Equal(p.cert.RawIssuer, ca.RawSubject) && p.cert.CheckSignatureFrom(ca) == nil
 	})
 }
