@@ -22,10 +22,17 @@ type Words interface {
 	Question(q enroll.Question) platform.Question
 	// Notice tells without asking.
 	Notice(n enroll.Notice) platform.Notice
-	// PIN asks for a store's PIN or password; retry says that the last was wrong.
-	PIN(store string, retry bool) platform.Entry
+	Entries
 	// Hint says what is wrong and what to do: one or two sentences.
 	Hint(code enroll.Code, store string) string
+}
+
+// Entries are the dialogs that want one line typed.
+type Entries interface {
+	// PIN asks for a store's PIN or password; retry says that the last was wrong.
+	PIN(store string, retry bool) platform.Entry
+	// Code asks for the code that was mailed; the session sets its timeout.
+	Code(q enroll.CodeQuestion) platform.Entry
 }
 
 // Session does what only the logged-in user may do. Set its fields before the

@@ -197,6 +197,11 @@ func (w words) PIN(store string, retry bool) platform.Entry {
 	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel, Secret: true}
 }
 
+func (w words) Code(q enroll.CodeQuestion) platform.Entry {
+	e := w.text.Code(text.CodeQuestion{Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Wrong: q.Wrong})
+	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel}
+}
+
 func (w words) Hint(code enroll.Code, _ string) string {
 	x := w.text.Explain(string(code), text.About{})
 	if x.Cure == "" {

@@ -1087,6 +1087,7 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Code
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1199,6 +1200,15 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetCode() *CodeTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1231,6 +1241,10 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Code struct {
+	Code *CodeTask `protobuf:"bytes,9,opt,name=code,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1244,6 +1258,8 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Code) isTask_What() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1301,6 +1317,7 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Code
 	What          isTaskResult_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1402,6 +1419,15 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetCode() *CodeResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 type isTaskResult_What interface {
 	isTaskResult_What()
 }
@@ -1426,6 +1452,10 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Code struct {
+	Code *CodeResult `protobuf:"bytes,8,opt,name=code,proto3,oneof"`
+}
+
 func (*TaskResult_Inventory) isTaskResult_What() {}
 
 func (*TaskResult_Request) isTaskResult_What() {}
@@ -1435,6 +1465,8 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Code) isTaskResult_What() {}
 
 // Failure is an error sorted by remedy.
 type Failure struct {
@@ -2522,6 +2554,129 @@ func (x *AskResult) GetVerdict() string {
 	return ""
 }
 
+// CodeTask asks for the code that was mailed to a mailbox.
+type CodeTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Organization string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The last code that was entered was not the right one.
+	Wrong         bool `protobuf:"varint,5,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeTask) Reset() {
+	*x = CodeTask{}
+	mi := &file_local_v1_local_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeTask) ProtoMessage() {}
+
+func (x *CodeTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeTask.ProtoReflect.Descriptor instead.
+func (*CodeTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CodeTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *CodeTask) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *CodeTask) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *CodeTask) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CodeTask) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
+	}
+	return false
+}
+
+type CodeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty if the person put it off.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeResult) Reset() {
+	*x = CodeResult{}
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeResult) ProtoMessage() {}
+
+func (x *CodeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeResult.ProtoReflect.Descriptor instead.
+func (*CodeResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *CodeResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type NotifyTask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable word of the notice, e.g. "enrolled" or "renewed".
@@ -2538,7 +2693,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2705,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2718,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2658,7 +2813,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf4\x02\n" +
+	"\amessage\"\x9e\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -2667,10 +2822,11 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notifyB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x12(\n" +
+	"\x04code\x18\t \x01(\v2\x12.local.v1.CodeTaskH\x00R\x04codeB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xd7\x02\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\x83\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -2679,7 +2835,8 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03askB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x12*\n" +
+	"\x04code\x18\b \x01(\v2\x14.local.v1.CodeResultH\x00R\x04codeB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -2778,7 +2935,16 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
 	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\bCodeTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
+	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05wrong\x18\x05 \x01(\bR\x05wrong\" \n" +
+	"\n" +
+	"CodeResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
@@ -2811,7 +2977,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -2853,8 +3019,10 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DiscardTask)(nil),           // 37: local.v1.DiscardTask
 	(*AskTask)(nil),               // 38: local.v1.AskTask
 	(*AskResult)(nil),             // 39: local.v1.AskResult
-	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*CodeTask)(nil),              // 40: local.v1.CodeTask
+	(*CodeResult)(nil),            // 41: local.v1.CodeResult
+	(*NotifyTask)(nil),            // 42: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
@@ -2868,49 +3036,51 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	35, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
 	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
 	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
-	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	25, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	28, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	32, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	34, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	36, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	39, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	27, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	29, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	30, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	25, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	41, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	27, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	27, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	27, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	41, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	41, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	27, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 33: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 34: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 35: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 36: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 37: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 38: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 39: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 40: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 41: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 42: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 43: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 44: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 45: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 46: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 47: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	21, // 48: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	42, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	40, // 12: local.v1.Task.code:type_name -> local.v1.CodeTask
+	25, // 13: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	28, // 14: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	32, // 15: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	34, // 16: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	36, // 17: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	39, // 18: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	41, // 19: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
+	27, // 20: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	29, // 21: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	30, // 22: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	25, // 23: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	43, // 24: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	27, // 25: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	27, // 26: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	27, // 27: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	43, // 28: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	43, // 29: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	27, // 30: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 31: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 32: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 33: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 34: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 35: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 36: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 37: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 38: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 39: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 40: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 41: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 42: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 43: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 44: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 45: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 46: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 47: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 48: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 49: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	21, // 50: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -2935,6 +3105,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Code)(nil),
 	}
 	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
@@ -2942,6 +3113,7 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Code)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2949,7 +3121,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
