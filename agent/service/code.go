@@ -212,7 +212,7 @@ func (s *Service) confirm(ctx context.Context, user string, ids []enroll.ID, cod
 		}
 		if refused = client.Confirm(ctx, e.Reference, code); refused == nil {
 			s.log.Info("mailbox code accepted", "enrollment", string(id), "user", user)
-			s.engine.Ready([]string{e.Reference})
+			s.engine.Confirmed(e.Reference)
 			return id, nil
 		}
 		if !isWrongCode(refused) {
