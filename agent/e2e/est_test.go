@@ -40,6 +40,7 @@ func estCompany(t *testing.T) (*world, *esttest.Server) {
 	rewrite(t, filepath.Join(central, "server.yaml"), map[string]string{
 		`  url: "" `: `  url: "` + est.URL + `" `, `  anchors: "" `: `  anchors: est-anchors.pem `,
 		`  identity: "" `: `  identity: est-identity.pem `, "  ca_file: \"\"             # PEM file of the roots of its TLS certificate": "  ca_file: est-tls.pem   # PEM file of the roots of its TLS certificate",
+		"pending_interval: 1m": "pending_interval: 2s",
 	})
 	rewrite(t, filepath.Join(central, "policy.yaml"), map[string]string{"{keys: [p-256]}": "{keys: [p-256], ca: est}"})
 	w.must(w.StartServer(ctx))

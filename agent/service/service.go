@@ -157,6 +157,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		if err := s.engine.Apply(*s.policy); err != nil {
 			s.log.Error("stored policy not applied", "error", err)
 		}
+		s.trustAnchors(*s.policy)
 	}
 	return nil
 }
