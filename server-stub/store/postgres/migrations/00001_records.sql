@@ -19,3 +19,5 @@ create table challenges   (key bytea primary key, value bytea not null);
 create table mailboxes    (key bytea primary key, value bytea not null);
 create table proofs       (key bytea primary key, value bytea not null);
 create table forwards     (key bytea primary key, value bytea not null);
+-- Another room for new versions: a line for each device, which changes with its reports.
+create table roster       (key bytea primary key, value bytea not null) with (fillfactor = 70);
