@@ -30,6 +30,7 @@ const (
 	RecordRebuilding   enroll.Code = "record-rebuilding"
 	PolicyMissing      enroll.Code = "policy-missing"
 	PolicyUnusable     enroll.Code = "policy-unusable"
+	AnchorsUntrusted   enroll.Code = "anchors-untrusted"
 	CertificateEnding  enroll.Code = "certificate-ending"
 	CertificateEnded   enroll.Code = "certificate-ended"
 	CertificateRevoked enroll.Code = "certificate-revoked"
@@ -141,6 +142,7 @@ var definitions = []Definition{
 	{Code: RecordRebuilding, Severity: Info, Machine: true},
 	{Code: PolicyMissing, Severity: Warning, Machine: true, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyUnusable}, unjoined...)},
 	{Code: PolicyUnusable, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
+	{Code: AnchorsUntrusted, Severity: Warning, Machine: true},
 	{Code: CertificateEnding, Severity: Warning, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: CertificateEnded, Severity: Error, HiddenBy: []enroll.Code{CertificateRevoked}},
 	{Code: CertificateRevoked, Severity: Error},
