@@ -3,6 +3,8 @@
 package e2e_test
 
 import (
+	"crypto/sha1" //nolint:gosec // Windows names certificates by it
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -45,6 +47,7 @@ func TestWine(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"the service joins", s.testJoin},
+		{"the root is trusted", s.testTrusted},
 		{"the person is asked", s.testAsked},
 		{"a second helper leaves", s.testSecondHelper},
 		{"renewal keeps the old one", s.testRenewal},
@@ -151,6 +154,29 @@ func (s *windowsSession) secretsAreSealed() {
 				s.t.Errorf("%s can be read", filepath.Base(file))
 			}
 		}
+	}
+}
+
+// testTrusted: policy says that the company's root is to be trusted, and the
+// service puts it where the whole machine sees it. The registry's own tool looks;
+// the key's name there is the certificate's SHA-1.
+func (s *windowsSession) testTrusted(t *testing.T) {
+	sum := sha1.Sum(s.company.root().Raw) //nolint:gosec // a name
+	key := `HKLM\Software\Microsoft\SystemCertificates\Root\Certificates\` + strings.ToUpper(hex.EncodeToString(sum[:]))
+	for deadline := time.Now().Add(winePatience); ; time.Sleep(200 * time.Millisecond) {
+		said, err := s.output(time.Minute, "reg", s.wine, "reg", "query", key)
+		if err == nil && strings.Contains(said, "Blob") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the root is not there: %v", err)
+		}
+	}
+	if !strings.Contains(s.logs(), "anchor trusted for e-mail") {
+		t.Error("the service does not say so")
+	}
+	if r := s.report(); slices.ContainsFunc(r.Conditions, func(c status.Condition) bool { return c.Code == status.AnchorsUntrusted }) {
+		t.Errorf("%+v", r.Conditions)
 	}
 }
 
