@@ -136,7 +136,7 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: lent{s}, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Ledger: ledger{s.audit}, Sessions: lent{s}, Authority: authority{s}, Now: s.now,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,

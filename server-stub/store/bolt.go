@@ -221,7 +221,7 @@ type boltTx struct {
 func (t *boltTx) bucket(name Bucket) *bbolt.Bucket {
 	b := t.tx.Bucket([]byte(name))
 	b.FillPercent = scattered
-	if name == Certificates || name == Devices {
+	if name == Certificates || name == Devices || name == Roster {
 		b.FillPercent = ordered
 	}
 	return b

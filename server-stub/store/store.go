@@ -33,6 +33,7 @@ const (
 	Challenges   Bucket = "challenges"   // serial number → challenge
 	Mailboxes    Bucket = "mailboxes"    // device ID, hash of user and mailbox → confirmed
 	Proofs       Bucket = "proofs"       // device ID, order ID → times of the proofs before the order
+	Roster       Bucket = "roster"       // device ID → what a listing needs of devices and statuses
 )
 
 // Buckets lists them all.
@@ -40,7 +41,7 @@ func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
 		Marks, Pending, Ready, Orders, Events, Reminders, Challenges,
-		Mailboxes, Proofs,
+		Mailboxes, Proofs, Roster,
 	}
 }
 
