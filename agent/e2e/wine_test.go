@@ -186,7 +186,7 @@ func (s *windowsSession) testAsked(t *testing.T) {
 	s.awaitStatus("a question", func(r status.Report) bool {
 		return len(r.Users) == 1 && strings.HasPrefix(r.Users[0].ID, "S-1-5-") && has(alice, enroll.Wanted)(r)
 	})
-	s.answer("question.png")
+	s.answer("windows-question.png")
 	pressed := time.Now()
 	r := s.awaitStatus("an active credential", has(alice, enroll.Active))
 	t.Logf("from the answer to the proof under Wine: %v", time.Since(pressed).Round(time.Millisecond))
