@@ -189,12 +189,29 @@ func (s *windowsSession) testAsked(t *testing.T) {
 	s.answer("windows-question.png")
 	pressed := time.Now()
 	r := s.awaitStatus("an active credential", has(alice, enroll.Active))
-	t.Logf("from the answer to the proof under Wine: %v", time.Since(pressed).Round(time.Millisecond))
+	t.Logf("from the answer to the proof under Wine: %v, of it%s", time.Since(pressed).Round(time.Millisecond), s.phases())
 	c, _ := credential(r, alice, enroll.Active)
 	if !c.Proof.OK() || c.Store != "windows" || c.Protection != "non-exportable" {
 		t.Errorf("%+v", c)
 	}
 	t.Logf("status over the pipe:\n%s", s.run("smime-agent.exe", "status"))
+}
+
+// phases are how long the helper's first tasks took, by its own log.
+func (s *windowsSession) phases() string {
+	var all strings.Builder
+	found, _ := filepath.Glob(s.path("drive_c/users/*/AppData/Local/smime-agent/helper.log"))
+	for _, file := range found {
+		raw, err := os.ReadFile(file)
+		s.must(err)
+		for line := range strings.Lines(string(raw)) {
+			var l struct{ Msg, Task, Took string }
+			if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "task done" && l.Task != "ask" {
+				fmt.Fprintf(&all, " %s %s", l.Task, l.Took)
+			}
+		}
+	}
+	return all.String()
 }
 
 // answer waits for the helper's dialog, keeps a picture of it, and agrees.
@@ -218,7 +235,8 @@ func (s *windowsSession) answer(picture string) {
 		s.t.Errorf("%s has %d bytes: an empty screen", file, info.Size())
 	}
 	s.t.Logf("the dialog: %s", file)
-	s.must(s.program(30*time.Second, "key", "xdotool", "windowfocus", window, "sleep", "0.3", "key", "Return"))
+	s.must(s.program(30*time.Second, "key", "xdotool", "windowfocus", window, "sleep", "0.3",
+		"key", "shift+Tab", "sleep", "0.3", "key", "Return")) // a stray Enter would say "later"
 }
 
 // testSecondHelper: one per logon session is enough.
