@@ -100,7 +100,13 @@ func (m *memory) FilePartners(ctx context.Context, certificates [][]byte) (enrol
 func (m *memory) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	return enroll.Later, m.task(ctx, q)
 }
+func (m *memory) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	return mailed, m.task(ctx, q)
+}
 func (m *memory) Notify(ctx context.Context, n enroll.Notice) error { return m.task(ctx, n) }
+
+// mailed is the code that the person in memory enters.
+const mailed = "ABCD-EFGH"
 
 // The same suite runs against the session itself and through the socket.
 func TestSessionDirectAndOverTheSocket(t *testing.T) {
@@ -185,6 +191,7 @@ var exchanges = func() []exchange {
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
 	}
+	code := enroll.CodeQuestion{ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Wrong: true}
 	notice := enroll.Notice{ID: "smime-1", Code: enroll.NoticeEnrolled, Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", ProgramsAsk: true}
 	return []exchange{
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
@@ -197,15 +204,16 @@ var exchanges = func() []exchange {
 		{"publish", func(ctx context.Context, s enroll.Session) (any, error) { return s.Publish(ctx, publish) }, []byte{6, 7}, publish},
 		{"partners", func(ctx context.Context, s enroll.Session) (any, error) {
 			p, err := s.FilePartners(ctx, [][]byte{{8}, {9}})
-			return enroll.Inventory{Failures: p.Failures, Stores: counted(p)}, err
-		}, enroll.Inventory{Failures: filedPartners.Failures, Stores: counted(filedPartners)}, [][]byte{{8}, {9}}},
+			return enroll.Inventory{Failures: p.Failures, Stores: countsOf(p)}, err
+		}, enroll.Inventory{Failures: filedPartners.Failures, Stores: countsOf(filedPartners)}, [][]byte{{8}, {9}}},
 		{"ask", func(ctx context.Context, s enroll.Session) (any, error) { return s.Ask(ctx, question) }, enroll.Later, question},
+		{"code", func(ctx context.Context, s enroll.Session) (any, error) { return s.EnterCode(ctx, code) }, mailed, code},
 		{"notify", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Notify(ctx, notice) }, nil, notice},
 	}
 }()
 
-// counted puts the counts where [same] looks.
-func counted(p enroll.PartnersFiled) []enroll.StoreFound {
+// countsOf puts the counts where [same] looks.
+func countsOf(p enroll.PartnersFiled) []enroll.StoreFound {
 	return []enroll.StoreFound{{Name: fmt.Sprint(p.Filed, p.Withdrawn)}}
 }
 

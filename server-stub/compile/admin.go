@@ -1,6 +1,9 @@
 package compile
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/policy"
 )
@@ -26,4 +29,16 @@ func Partners(req *controlv1.ApplyPolicyRequest) []policy.PartnerFile {
 		files = append(files, policy.PartnerFile{Name: f.GetName(), Content: f.GetContent()})
 	}
 	return files
+}
+
+// ContentRevision names a policy by its files.
+func ContentRevision(rules, people []byte, partners policy.PartnerSet) string {
+	h := sha256.New()
+	h.Write(rules)
+	h.Write([]byte{0})
+	h.Write(people)
+	if len(partners.Certificates) > 0 {
+		h.Write([]byte(partners.Digest))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
 }

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -29,17 +27,6 @@ func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyReque
 		return nil, status.Error(codes.InvalidArgument, bad.Error())
 	}
 	return resp, err
-}
-
-func contentRevision(rules, people []byte, partners policy.PartnerSet) string {
-	h := sha256.New()
-	h.Write(rules)
-	h.Write([]byte{0})
-	h.Write(people)
-	if len(partners.Certificates) > 0 {
-		h.Write([]byte(partners.Digest))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
 // UploadPolicy puts the parts together and applies them.
@@ -136,7 +123,7 @@ func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun b
 		before, generation = force.policy, force.generation+1
 	}
 	resp := &controlv1.ApplyPolicyResponse{
-		Revision: contentRevision(rules, people, parsed.Partners),
+		Revision: compile.ContentRevision(rules, people, parsed.Partners),
 		People:   uint32(len(parsed.People)),
 	}
 	for _, w := range parsed.Warnings {

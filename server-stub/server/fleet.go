@@ -29,7 +29,9 @@ type member struct {
 	// report is the last one, without what changes from call to call.
 	report *controlv1.SyncRequest
 	hash   [32]byte
-	last   time.Time
+	// settled is the report whose values for the directory are all filed.
+	settled [32]byte
+	last    time.Time
 	// written is the last contact that the store has.
 	written time.Time
 	// generation, users → revision: what was compiled last.

@@ -37,6 +37,20 @@ func (a *admin) ListPublications(req *controlv1.ListPublicationsRequest, stream 
 	return a.desk.List(stream.Context(), req, stream.Send)
 }
 
+// missing asks for values once for each report: most bring nothing new.
+func (s *Server) missing(tx store.Tx, id string, m *member, req *controlv1.SyncRequest) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.settled == m.hash {
+		return nil, nil
+	}
+	out, err := s.desk.Missing(tx, id, req)
+	if err == nil && len(out) == 0 {
+		m.settled = m.hash
+	}
+	return out, err
+}
+
 // addPartners gives the set to a device that has another one.
 func (s *Server) addPartners(resp *controlv1.SyncResponse, has string) {
 	force := s.current.Load()

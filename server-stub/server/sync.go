@@ -48,7 +48,7 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 		if rebuild {
 			resp.Known = s.knownOf(tx, id)
 		}
-		resp.Publish, err = s.desk.Missing(tx, id, req)
+		resp.Publish, err = s.missing(tx, id, m, req)
 		return err
 	})
 	if err != nil {

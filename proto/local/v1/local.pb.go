@@ -1299,6 +1299,7 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Code
 	//	*Task_Publish
 	//	*Task_Partners
 	What          isTask_What `protobuf_oneof:"what"`
@@ -1413,6 +1414,15 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetCode() *CodeTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 func (x *Task) GetPublish() *PublishTask {
 	if x != nil {
 		if x, ok := x.What.(*Task_Publish); ok {
@@ -1463,12 +1473,16 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Code struct {
+	Code *CodeTask `protobuf:"bytes,9,opt,name=code,proto3,oneof"`
+}
+
 type Task_Publish struct {
-	Publish *PublishTask `protobuf:"bytes,9,opt,name=publish,proto3,oneof"`
+	Publish *PublishTask `protobuf:"bytes,10,opt,name=publish,proto3,oneof"`
 }
 
 type Task_Partners struct {
-	Partners *PartnersTask `protobuf:"bytes,10,opt,name=partners,proto3,oneof"`
+	Partners *PartnersTask `protobuf:"bytes,11,opt,name=partners,proto3,oneof"`
 }
 
 func (*Task_Inventory) isTask_What() {}
@@ -1484,6 +1498,8 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Code) isTask_What() {}
 
 func (*Task_Publish) isTask_What() {}
 
@@ -1545,6 +1561,7 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Code
 	//	*TaskResult_Publish
 	//	*TaskResult_Partners
 	What          isTaskResult_What `protobuf_oneof:"what"`
@@ -1648,6 +1665,15 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetCode() *CodeResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 func (x *TaskResult) GetPublish() *PublishResult {
 	if x != nil {
 		if x, ok := x.What.(*TaskResult_Publish); ok {
@@ -1690,12 +1716,16 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Code struct {
+	Code *CodeResult `protobuf:"bytes,8,opt,name=code,proto3,oneof"`
+}
+
 type TaskResult_Publish struct {
-	Publish *PublishResult `protobuf:"bytes,9,opt,name=publish,proto3,oneof"`
+	Publish *PublishResult `protobuf:"bytes,10,opt,name=publish,proto3,oneof"`
 }
 
 type TaskResult_Partners struct {
-	Partners *PartnersResult `protobuf:"bytes,10,opt,name=partners,proto3,oneof"`
+	Partners *PartnersResult `protobuf:"bytes,11,opt,name=partners,proto3,oneof"`
 }
 
 func (*TaskResult_Inventory) isTaskResult_What() {}
@@ -1707,6 +1737,8 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Code) isTaskResult_What() {}
 
 func (*TaskResult_Publish) isTaskResult_What() {}
 
@@ -2798,6 +2830,129 @@ func (x *AskResult) GetVerdict() string {
 	return ""
 }
 
+// CodeTask asks for the code that was mailed to a mailbox.
+type CodeTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Organization string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The last code that was entered was not the right one.
+	Wrong         bool `protobuf:"varint,5,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeTask) Reset() {
+	*x = CodeTask{}
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeTask) ProtoMessage() {}
+
+func (x *CodeTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeTask.ProtoReflect.Descriptor instead.
+func (*CodeTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CodeTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *CodeTask) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *CodeTask) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *CodeTask) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CodeTask) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
+	}
+	return false
+}
+
+type CodeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty if the person put it off.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeResult) Reset() {
+	*x = CodeResult{}
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeResult) ProtoMessage() {}
+
+func (x *CodeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeResult.ProtoReflect.Descriptor instead.
+func (*CodeResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CodeResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type NotifyTask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable word of the notice, e.g. "enrolled" or "renewed".
@@ -2814,7 +2969,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2981,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2994,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2903,7 +3058,7 @@ type PublishTask struct {
 
 func (x *PublishTask) Reset() {
 	*x = PublishTask{}
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3070,7 @@ func (x *PublishTask) String() string {
 func (*PublishTask) ProtoMessage() {}
 
 func (x *PublishTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3083,7 @@ func (x *PublishTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishTask.ProtoReflect.Descriptor instead.
 func (*PublishTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PublishTask) GetEnrollmentId() string {
@@ -2982,7 +3137,7 @@ type PublishResult struct {
 
 func (x *PublishResult) Reset() {
 	*x = PublishResult{}
-	mi := &file_local_v1_local_proto_msgTypes[45]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3149,7 @@ func (x *PublishResult) String() string {
 func (*PublishResult) ProtoMessage() {}
 
 func (x *PublishResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[45]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3162,7 @@ func (x *PublishResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
 func (*PublishResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PublishResult) GetValue() []byte {
@@ -3028,7 +3183,7 @@ type PartnersTask struct {
 
 func (x *PartnersTask) Reset() {
 	*x = PartnersTask{}
-	mi := &file_local_v1_local_proto_msgTypes[46]
+	mi := &file_local_v1_local_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3195,7 @@ func (x *PartnersTask) String() string {
 func (*PartnersTask) ProtoMessage() {}
 
 func (x *PartnersTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[46]
+	mi := &file_local_v1_local_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3208,7 @@ func (x *PartnersTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersTask.ProtoReflect.Descriptor instead.
 func (*PartnersTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PartnersTask) GetCertificates() [][]byte {
@@ -3076,7 +3231,7 @@ type PartnersResult struct {
 
 func (x *PartnersResult) Reset() {
 	*x = PartnersResult{}
-	mi := &file_local_v1_local_proto_msgTypes[47]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3243,7 @@ func (x *PartnersResult) String() string {
 func (*PartnersResult) ProtoMessage() {}
 
 func (x *PartnersResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[47]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3256,7 @@ func (x *PartnersResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResult.ProtoReflect.Descriptor instead.
 func (*PartnersResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PartnersResult) GetFiled() uint32 {
@@ -3190,7 +3345,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xdd\x03\n" +
+	"\amessage\"\x87\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -3199,13 +3354,14 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x121\n" +
-	"\apublish\x18\t \x01(\v2\x15.local.v1.PublishTaskH\x00R\apublish\x124\n" +
-	"\bpartners\x18\n" +
-	" \x01(\v2\x16.local.v1.PartnersTaskH\x00R\bpartnersB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x12(\n" +
+	"\x04code\x18\t \x01(\v2\x12.local.v1.CodeTaskH\x00R\x04code\x121\n" +
+	"\apublish\x18\n" +
+	" \x01(\v2\x15.local.v1.PublishTaskH\x00R\apublish\x124\n" +
+	"\bpartners\x18\v \x01(\v2\x16.local.v1.PartnersTaskH\x00R\bpartnersB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xc4\x03\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xf0\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -3214,10 +3370,11 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x123\n" +
-	"\apublish\x18\t \x01(\v2\x17.local.v1.PublishResultH\x00R\apublish\x126\n" +
-	"\bpartners\x18\n" +
-	" \x01(\v2\x18.local.v1.PartnersResultH\x00R\bpartnersB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x12*\n" +
+	"\x04code\x18\b \x01(\v2\x14.local.v1.CodeResultH\x00R\x04code\x123\n" +
+	"\apublish\x18\n" +
+	" \x01(\v2\x17.local.v1.PublishResultH\x00R\apublish\x126\n" +
+	"\bpartners\x18\v \x01(\v2\x18.local.v1.PartnersResultH\x00R\bpartnersB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -3316,7 +3473,16 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
 	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\bCodeTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
+	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05wrong\x18\x05 \x01(\bR\x05wrong\" \n" +
+	"\n" +
+	"CodeResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
@@ -3367,7 +3533,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -3412,12 +3578,14 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DiscardTask)(nil),           // 40: local.v1.DiscardTask
 	(*AskTask)(nil),               // 41: local.v1.AskTask
 	(*AskResult)(nil),             // 42: local.v1.AskResult
-	(*NotifyTask)(nil),            // 43: local.v1.NotifyTask
-	(*PublishTask)(nil),           // 44: local.v1.PublishTask
-	(*PublishResult)(nil),         // 45: local.v1.PublishResult
-	(*PartnersTask)(nil),          // 46: local.v1.PartnersTask
-	(*PartnersResult)(nil),        // 47: local.v1.PartnersResult
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*CodeTask)(nil),              // 43: local.v1.CodeTask
+	(*CodeResult)(nil),            // 44: local.v1.CodeResult
+	(*NotifyTask)(nil),            // 45: local.v1.NotifyTask
+	(*PublishTask)(nil),           // 46: local.v1.PublishTask
+	(*PublishResult)(nil),         // 47: local.v1.PublishResult
+	(*PartnersTask)(nil),          // 48: local.v1.PartnersTask
+	(*PartnersResult)(nil),        // 49: local.v1.PartnersResult
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
@@ -3432,58 +3600,60 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	38, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
 	40, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
 	41, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
-	43, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	44, // 13: local.v1.Task.publish:type_name -> local.v1.PublishTask
-	46, // 14: local.v1.Task.partners:type_name -> local.v1.PartnersTask
-	28, // 15: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	31, // 16: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	35, // 17: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	37, // 18: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	39, // 19: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	42, // 20: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	45, // 21: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
-	47, // 22: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
-	30, // 23: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	32, // 24: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	33, // 25: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	28, // 26: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	48, // 27: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	30, // 28: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	30, // 29: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	30, // 30: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	48, // 31: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	48, // 32: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	30, // 33: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	30, // 34: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
-	48, // 35: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
-	28, // 36: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
-	0,  // 37: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 38: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 39: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 40: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 41: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 42: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 43: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 44: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 45: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 46: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
-	21, // 47: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 48: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 49: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 50: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 51: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 52: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 53: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 54: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 55: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 56: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 57: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
-	24, // 58: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	48, // [48:59] is the sub-list for method output_type
-	37, // [37:48] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	45, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	43, // 13: local.v1.Task.code:type_name -> local.v1.CodeTask
+	46, // 14: local.v1.Task.publish:type_name -> local.v1.PublishTask
+	48, // 15: local.v1.Task.partners:type_name -> local.v1.PartnersTask
+	28, // 16: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	31, // 17: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	35, // 18: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	37, // 19: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	39, // 20: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	42, // 21: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	44, // 22: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
+	47, // 23: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
+	49, // 24: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
+	30, // 25: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	32, // 26: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	33, // 27: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	28, // 28: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	50, // 29: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	30, // 30: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	30, // 31: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	30, // 32: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	50, // 33: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	50, // 34: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	30, // 35: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	30, // 36: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
+	50, // 37: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
+	28, // 38: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
+	0,  // 39: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 40: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 41: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 42: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 43: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 44: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 45: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 46: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 47: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 48: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	21, // 49: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 50: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 51: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 52: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 53: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 54: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 55: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 56: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 57: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 58: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 59: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	24, // 60: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	50, // [50:61] is the sub-list for method output_type
+	39, // [39:50] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -3508,6 +3678,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Code)(nil),
 		(*Task_Publish)(nil),
 		(*Task_Partners)(nil),
 	}
@@ -3517,6 +3688,7 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Code)(nil),
 		(*TaskResult_Publish)(nil),
 		(*TaskResult_Partners)(nil),
 	}
@@ -3526,7 +3698,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

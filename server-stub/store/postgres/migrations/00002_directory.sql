@@ -1,0 +1,3 @@
+-- +goose Up
+create table publications (key bytea primary key, value bytea not null);
+create table directory    (key bytea primary key, value bytea not null);
