@@ -189,6 +189,12 @@ func (s *Server) nextSync(id string, now time.Time, busy bool) time.Duration {
 	if busy {
 		interval = min(interval, s.settings.PendingInterval)
 	}
+	return NextSync(id, now, interval)
+}
+
+// NextSync gives the wait until the device's place in the interval, or the one
+// after: between half the interval and one and a half.
+func NextSync(id string, now time.Time, interval time.Duration) time.Duration {
 	sum := sha256.Sum256([]byte(id))
 	place := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(interval))
 	into := time.Duration(now.UnixNano() % int64(interval))
