@@ -56,8 +56,12 @@ type Desk struct {
 	Issuers func(r *store.Request) [][]byte
 	// Dial opens the directory; nil where there is none.
 	Dial func(ctx context.Context) (Session, error)
-	Now  func() time.Time
-	Log  *slog.Logger
+	// Hold takes the turn at the directory, or prolongs it; false while another
+	// server that shares the store has it. Release gives it back.
+	Hold    func(ctx context.Context) (bool, error)
+	Release func(ctx context.Context) error
+	Now     func() time.Time
+	Log     *slog.Logger
 
 	passing sync.Mutex
 	poked   chan struct{}
@@ -206,7 +210,7 @@ type wish struct {
 
 // Pass brings every mailbox whose wish has changed, or that was not looked at for
 // a day, to what the ledger wants.
-func (d *Desk) Pass(ctx context.Context) error {
+func (d *Desk) Pass(ctx context.Context) (err error) {
 	d.passing.Lock()
 	defer d.passing.Unlock()
 	wishes, err := d.wishes("")
@@ -218,14 +222,23 @@ func (d *Desk) Pass(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
+	if mine, err := d.Hold(ctx); err != nil || !mine {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Release(ctx)) }()
 	session, err := d.Dial(ctx)
 	if err != nil {
 		return d.unreached(err)
 	}
 	defer func() { _ = session.Close() }() // all was read back
-	for _, w := range due {
+	for i, w := range due {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if i%turnPart == turnPart-1 {
+			if mine, err := d.Hold(ctx); err != nil || !mine {
+				return err
+			}
 		}
 		outcome, err := session.Publish(w.wanted())
 		if err != nil {
@@ -240,6 +253,9 @@ func (d *Desk) Pass(ctx context.Context) error {
 	d.failures, d.trouble = 0, ""
 	return nil
 }
+
+// turnPart is how many mailboxes are written before the turn is prolonged.
+const turnPart = 50
 
 func (d *Desk) unreached(err error) error {
 	d.mu.Lock()

@@ -3,21 +3,35 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/lease"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/publication"
 	"smime-agent/server-stub/store"
 )
 
+// directoryHold is how long a server that died keeps the others from the directory.
+const directoryHold = 10 * time.Minute
+
 func (s *Server) newDesk(dial func(context.Context) (publication.Session, error)) *publication.Desk {
+	turn := lease.New(s.store, "directory.lease", directoryHold, s.now)
 	return &publication.Desk{
-		Store: s.store, Lookup: publication.Lookup{Enrolled: enrolled, Holder: holderOf}, Issuers: s.issuersOf,
+		Store: s.store, Lookup: publication.Lookup{Enrolled: ledger.Enrolled, Holder: ledger.HolderOf}, Issuers: s.issuersOf,
 		Entries: func(visit func(store.Tx, *controlv1.LedgerEntry) bool) error {
-			return s.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, _ *deviceView) bool { return visit(tx, e) })
+			return ledger.Each(s.store, s.now(), func(tx store.Tx, e *controlv1.LedgerEntry, _ *ledger.View) bool { return visit(tx, e) })
 		},
-		Dial: dial, Now: s.now, Log: s.log,
+		Hold: func(ctx context.Context) (bool, error) {
+			err := turn.Hold(ctx)
+			if errors.Is(err, lease.ErrHeld) {
+				return false, nil
+			}
+			return err == nil, err
+		},
+		Release: turn.Release, Dial: dial, Now: s.now, Log: s.log,
 	}
 }
 

@@ -41,6 +41,7 @@ type Config struct {
 	IdentityGrace   string   `yaml:"identity_grace"`
 	Mail            Mail     `yaml:"mail"`
 	EST             EST      `yaml:"est"`
+	Store           Records  `yaml:"store"`
 	// Directory is where certificates are published.
 	Directory Directory `yaml:"directory"`
 }
