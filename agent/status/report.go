@@ -84,8 +84,10 @@ type Credential struct {
 	Unwanted    bool            `json:"unwanted,omitempty"`
 	Consent     *enroll.Consent `json:"consent,omitempty"`
 	Proof       *enroll.Proof   `json:"proof,omitempty"`
-	Problem     *Problem        `json:"problem,omitempty"`
-	NextAttempt time.Time       `json:"next_attempt,omitzero"`
+	// Mail are the accounts of the user's mail programs.
+	Mail        []enroll.MailAccount `json:"mail,omitempty"`
+	Problem     *Problem             `json:"problem,omitempty"`
+	NextAttempt time.Time            `json:"next_attempt,omitzero"`
 }
 
 // Problem is what holds a credential up. The log's detail is left out.

@@ -1087,6 +1087,7 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Prepare
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1199,6 +1200,15 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetPrepare() *PrepareTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Prepare); ok {
+			return x.Prepare
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1231,6 +1241,10 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Prepare struct {
+	Prepare *PrepareTask `protobuf:"bytes,9,opt,name=prepare,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1244,6 +1258,8 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Prepare) isTask_What() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1301,6 +1317,7 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Prepare
 	What          isTaskResult_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1402,6 +1419,15 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetPrepare() *PrepareResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Prepare); ok {
+			return x.Prepare
+		}
+	}
+	return nil
+}
+
 type isTaskResult_What interface {
 	isTaskResult_What()
 }
@@ -1426,6 +1452,10 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Prepare struct {
+	Prepare *PrepareResult `protobuf:"bytes,8,opt,name=prepare,proto3,oneof"`
+}
+
 func (*TaskResult_Inventory) isTaskResult_What() {}
 
 func (*TaskResult_Request) isTaskResult_What() {}
@@ -1435,6 +1465,8 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Prepare) isTaskResult_What() {}
 
 // Failure is an error sorted by remedy.
 type Failure struct {
@@ -2104,6 +2136,373 @@ func (*InstallResult) Descriptor() ([]byte, []int) {
 	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
 }
 
+// PrepareTask has the user's mail programs use a credential.
+type PrepareTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Store        string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Mailboxes    []string               `protobuf:"bytes,3,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Chain        [][]byte               `protobuf:"bytes,4,rep,name=chain,proto3" json:"chain,omitempty"`
+	Sign         bool                   `protobuf:"varint,5,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt      bool                   `protobuf:"varint,6,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	Rule         *MailRule              `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Certificates (DER) that this one follows.
+	Earlier [][]byte `protobuf:"bytes,8,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// Accounts, each "PROGRAM ID", that once had what the agent set: another
+	// certificate there is the person's own choice.
+	Prepared      []string `protobuf:"bytes,9,rep,name=prepared,proto3" json:"prepared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareTask) Reset() {
+	*x = PrepareTask{}
+	mi := &file_local_v1_local_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareTask) ProtoMessage() {}
+
+func (x *PrepareTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareTask.ProtoReflect.Descriptor instead.
+func (*PrepareTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PrepareTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *PrepareTask) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *PrepareTask) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetSign() bool {
+	if x != nil {
+		return x.Sign
+	}
+	return false
+}
+
+func (x *PrepareTask) GetEncrypt() bool {
+	if x != nil {
+		return x.Encrypt
+	}
+	return false
+}
+
+func (x *PrepareTask) GetRule() *MailRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetEarlier() [][]byte {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetPrepared() []string {
+	if x != nil {
+		return x.Prepared
+	}
+	return nil
+}
+
+// MailRule is what policy wants; the words of each switch are "always", "never"
+// and "user-decides".
+type MailRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names such as "thunderbird"; "*" is all.
+	Programs  []string `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	Sign      string   `protobuf:"bytes,2,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt   string   `protobuf:"bytes,3,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	ClearSign string   `protobuf:"bytes,4,opt,name=clear_sign,json=clearSign,proto3" json:"clear_sign,omitempty"`
+	// Such as "sha-256" and "aes-256"; empty leaves it to the program.
+	Hash          string `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	Cipher        string `protobuf:"bytes,6,opt,name=cipher,proto3" json:"cipher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailRule) Reset() {
+	*x = MailRule{}
+	mi := &file_local_v1_local_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailRule) ProtoMessage() {}
+
+func (x *MailRule) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailRule.ProtoReflect.Descriptor instead.
+func (*MailRule) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *MailRule) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+func (x *MailRule) GetSign() string {
+	if x != nil {
+		return x.Sign
+	}
+	return ""
+}
+
+func (x *MailRule) GetEncrypt() string {
+	if x != nil {
+		return x.Encrypt
+	}
+	return ""
+}
+
+func (x *MailRule) GetClearSign() string {
+	if x != nil {
+		return x.ClearSign
+	}
+	return ""
+}
+
+func (x *MailRule) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *MailRule) GetCipher() string {
+	if x != nil {
+		return x.Cipher
+	}
+	return ""
+}
+
+type PrepareResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accounts      []*MailAccount         `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareResult) Reset() {
+	*x = PrepareResult{}
+	mi := &file_local_v1_local_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareResult) ProtoMessage() {}
+
+func (x *PrepareResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareResult.ProtoReflect.Descriptor instead.
+func (*PrepareResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *PrepareResult) GetAccounts() []*MailAccount {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+// MailAccount is one account of a mail program.
+type MailAccount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable word, such as "thunderbird", and what people call it.
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	Title   string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	Id      string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Mailbox string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The store from which it takes certificates.
+	Store string `protobuf:"bytes,5,opt,name=store,proto3" json:"store,omitempty"`
+	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Settings that only the person can set, and those that are his own choice.
+	ByHand []string `protobuf:"bytes,7,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
+	Own    []string `protobuf:"bytes,8,rep,name=own,proto3" json:"own,omitempty"`
+	// For the log.
+	Detail string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Something was written just now.
+	Changed       bool `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailAccount) Reset() {
+	*x = MailAccount{}
+	mi := &file_local_v1_local_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailAccount) ProtoMessage() {}
+
+func (x *MailAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailAccount.ProtoReflect.Descriptor instead.
+func (*MailAccount) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *MailAccount) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *MailAccount) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *MailAccount) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MailAccount) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *MailAccount) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *MailAccount) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MailAccount) GetByHand() []string {
+	if x != nil {
+		return x.ByHand
+	}
+	return nil
+}
+
+func (x *MailAccount) GetOwn() []string {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *MailAccount) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *MailAccount) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 type ProveTask struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
@@ -2125,7 +2524,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2536,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2549,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2238,7 +2637,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2649,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2662,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -2326,7 +2725,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2737,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2750,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -2393,7 +2792,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2804,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2817,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -2487,7 +2886,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2898,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2911,7 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AskResult) GetVerdict() string {
@@ -2538,7 +2937,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2949,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2962,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2658,7 +3057,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf4\x02\n" +
+	"\amessage\"\xa7\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -2667,10 +3066,11 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notifyB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x121\n" +
+	"\aprepare\x18\t \x01(\v2\x15.local.v1.PrepareTaskH\x00R\aprepareB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xd7\x02\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\x8c\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -2679,7 +3079,8 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03askB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x123\n" +
+	"\aprepare\x18\b \x01(\v2\x17.local.v1.PrepareResultH\x00R\aprepareB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -2739,7 +3140,39 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\x12.\n" +
 	"\amodules\x18\x04 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x14\n" +
 	"\x05trust\x18\x05 \x03(\fR\x05trust\"\x0f\n" +
-	"\rInstallResult\"\xb0\x02\n" +
+	"\rInstallResult\"\x88\x02\n" +
+	"\vPrepareTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1c\n" +
+	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x14\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\x12\x12\n" +
+	"\x04sign\x18\x05 \x01(\bR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x06 \x01(\bR\aencrypt\x12&\n" +
+	"\x04rule\x18\a \x01(\v2\x12.local.v1.MailRuleR\x04rule\x12\x18\n" +
+	"\aearlier\x18\b \x03(\fR\aearlier\x12\x1a\n" +
+	"\bprepared\x18\t \x03(\tR\bprepared\"\x9f\x01\n" +
+	"\bMailRule\x12\x1a\n" +
+	"\bprograms\x18\x01 \x03(\tR\bprograms\x12\x12\n" +
+	"\x04sign\x18\x02 \x01(\tR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x03 \x01(\tR\aencrypt\x12\x1d\n" +
+	"\n" +
+	"clear_sign\x18\x04 \x01(\tR\tclearSign\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x16\n" +
+	"\x06cipher\x18\x06 \x01(\tR\x06cipher\"B\n" +
+	"\rPrepareResult\x121\n" +
+	"\baccounts\x18\x01 \x03(\v2\x15.local.v1.MailAccountR\baccounts\"\xf0\x01\n" +
+	"\vMailAccount\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05store\x18\x05 \x01(\tR\x05store\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x17\n" +
+	"\aby_hand\x18\a \x03(\tR\x06byHand\x12\x10\n" +
+	"\x03own\x18\b \x03(\tR\x03own\x12\x16\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\x12\x18\n" +
+	"\achanged\x18\n" +
+	" \x01(\bR\achanged\"\xb0\x02\n" +
 	"\tProveTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x14\n" +
@@ -2811,7 +3244,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -2848,13 +3281,17 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*RequestResult)(nil),         // 32: local.v1.RequestResult
 	(*InstallTask)(nil),           // 33: local.v1.InstallTask
 	(*InstallResult)(nil),         // 34: local.v1.InstallResult
-	(*ProveTask)(nil),             // 35: local.v1.ProveTask
-	(*ProveResult)(nil),           // 36: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 37: local.v1.DiscardTask
-	(*AskTask)(nil),               // 38: local.v1.AskTask
-	(*AskResult)(nil),             // 39: local.v1.AskResult
-	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*PrepareTask)(nil),           // 35: local.v1.PrepareTask
+	(*MailRule)(nil),              // 36: local.v1.MailRule
+	(*PrepareResult)(nil),         // 37: local.v1.PrepareResult
+	(*MailAccount)(nil),           // 38: local.v1.MailAccount
+	(*ProveTask)(nil),             // 39: local.v1.ProveTask
+	(*ProveResult)(nil),           // 40: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 41: local.v1.DiscardTask
+	(*AskTask)(nil),               // 42: local.v1.AskTask
+	(*AskResult)(nil),             // 43: local.v1.AskResult
+	(*NotifyTask)(nil),            // 44: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
@@ -2865,52 +3302,56 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	26, // 5: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
 	31, // 6: local.v1.Task.request:type_name -> local.v1.RequestTask
 	33, // 7: local.v1.Task.install:type_name -> local.v1.InstallTask
-	35, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
-	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	25, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	28, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	32, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	34, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	36, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	39, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	27, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	29, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	30, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	25, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	41, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	27, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	27, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	27, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	41, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	41, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	27, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 33: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 34: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 35: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 36: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 37: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 38: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 39: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 40: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 41: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 42: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 43: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 44: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 45: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 46: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 47: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	21, // 48: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	39, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	41, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	42, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
+	44, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	35, // 12: local.v1.Task.prepare:type_name -> local.v1.PrepareTask
+	25, // 13: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	28, // 14: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	32, // 15: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	34, // 16: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	40, // 17: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	43, // 18: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	37, // 19: local.v1.TaskResult.prepare:type_name -> local.v1.PrepareResult
+	27, // 20: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	29, // 21: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	30, // 22: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	25, // 23: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	45, // 24: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	27, // 25: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	27, // 26: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	36, // 27: local.v1.PrepareTask.rule:type_name -> local.v1.MailRule
+	38, // 28: local.v1.PrepareResult.accounts:type_name -> local.v1.MailAccount
+	27, // 29: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	45, // 30: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	45, // 31: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	27, // 32: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 33: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 34: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 35: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 36: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 37: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 38: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 39: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 40: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 41: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 42: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 43: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 44: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 45: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 46: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 47: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 48: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 49: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 50: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 51: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	21, // 52: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	43, // [43:53] is the sub-list for method output_type
+	33, // [33:43] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -2935,6 +3376,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Prepare)(nil),
 	}
 	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
@@ -2942,6 +3384,7 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Prepare)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2949,7 +3392,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
