@@ -17,6 +17,7 @@ var mayImport = map[string][]string{
 	"agent/state":            {"agent/enroll"},
 	"agent/control":          {"agent/enroll", "proto/control/v1"},
 	"agent/smime":            {},
+	"agent/oldmail":          {"agent/smime"},
 	"agent/text":             {},
 	"agent/status":           {"agent/enroll", "agent/text"},
 	"agent/local":            {"agent/enroll", "agent/status", "platform", "proto/local/v1"},
@@ -33,7 +34,7 @@ var mayImport = map[string][]string{
 	"platform/internal/*":    {},
 	"installer/macos":        {},
 	"platform/platformtest":  {"platform"},
-	"agent/cmd/smime-agent":  {"agent/config", "agent/enroll", "agent/local", "agent/service", "agent/status", "agent/text", "platform"},
+	"agent/cmd/smime-agent":  {"agent/config", "agent/enroll", "agent/local", "agent/oldmail", "agent/service", "agent/status", "agent/text", "platform"},
 	"agent/cmd/smime-helper": {"agent/config", "agent/enroll", "agent/helper", "agent/local", "agent/text", "platform"},
 }
 

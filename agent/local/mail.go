@@ -2,79 +2,64 @@ package local
 
 import (
 	"context"
-	"slices"
 
 	"smime-agent/agent/enroll"
 	localv1 "smime-agent/proto/local/v1"
 )
 
-// maxMailAccounts bounds what a session may say of its mail programs.
-const maxMailAccounts = 64
+// Bounds of a report on old mail: keys, and messages.
+const (
+	mailKeysLimit = 200
+	messagesLimit = 1 << 30
+)
 
-// Prepare is [enroll.Keeper]'s.
-func (r *remote) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
-	result, err := r.call(ctx, storeLimit, prepareTask(w))
-	if err != nil {
-		return nil, err
+// ReportMail hands in what a look through one's own old mail found. User and At
+// of the check are for the service to set.
+func (c *Client) ReportMail(ctx context.Context, m enroll.MailCheck) error {
+	r := &localv1.ReportMailRequest{
+		Path: m.Path, Messages: counted(m.Messages), Encrypted: counted(m.Encrypted), Opened: counted(m.Opened), Obscure: counted(m.Obscure),
 	}
-	made := result.GetPrepare()
-	if made == nil || len(made.GetAccounts()) > maxMailAccounts {
-		return nil, odd()
-	}
-	return toMailAccounts(made.GetAccounts())
-}
-
-func prepareTask(w enroll.PrepareWanted) *localv1.Task {
-	return &localv1.Task{What: &localv1.Task_Prepare{Prepare: &localv1.PrepareTask{
-		EnrollmentId: string(w.ID), Store: w.Store, Mailboxes: w.Mailboxes, Chain: w.Chain, Sign: w.Sign, Encrypt: w.Encrypt,
-		Earlier: w.Earlier, Prepared: w.Prepared,
-		Rule: &localv1.MailRule{
-			Programs: w.Rule.Programs, Sign: string(w.Rule.Sign), Encrypt: string(w.Rule.Encrypt),
-			ClearSign: string(w.Rule.ClearSign), Hash: w.Rule.Hash, Cipher: w.Rule.Cipher,
-		},
-	}}}
-}
-
-func toPrepareWanted(t *localv1.PrepareTask) enroll.PrepareWanted {
-	r := t.GetRule()
-	return enroll.PrepareWanted{
-		ID: enroll.ID(t.GetEnrollmentId()), Store: t.GetStore(), Mailboxes: t.GetMailboxes(), Chain: t.GetChain(),
-		Sign: t.GetSign(), Encrypt: t.GetEncrypt(), Earlier: t.GetEarlier(), Prepared: t.GetPrepared(),
-		Rule: enroll.MailRule{
-			Programs: r.GetPrograms(), Sign: enroll.MailWord(r.GetSign()), Encrypt: enroll.MailWord(r.GetEncrypt()),
-			ClearSign: enroll.MailWord(r.GetClearSign()), Hash: r.GetHash(), Cipher: r.GetCipher(),
-		},
-	}
-}
-
-func fromMailAccounts(all []enroll.MailAccount) *localv1.PrepareResult {
-	made := &localv1.PrepareResult{}
-	for _, a := range all {
-		made.Accounts = append(made.Accounts, &localv1.MailAccount{
-			Program: a.Program, Title: wellFormed(a.Title), Id: wellFormed(a.ID), Mailbox: wellFormed(a.Mailbox), Store: wellFormed(a.Store),
-			State: string(a.State), ByHand: a.ByHand, Own: a.Own, Detail: wellFormed(a.Detail), Changed: a.Changed,
+	for _, k := range m.Keys[:min(len(m.Keys), mailKeysLimit)] {
+		r.Keys = append(r.Keys, &localv1.MailKey{
+			EnrollmentId: string(k.Enrollment), Issuer: k.Issuer, Serial: k.Serial, KeyId: k.KeyID,
+			Presence: string(k.Presence), Messages: counted(k.Messages),
 		})
 	}
-	return made
+	_, err := c.api.ReportMail(ctx, r)
+	return fromStatus(err)
 }
 
-// mailStates are the words that a session may say.
-var mailStates = []enroll.MailState{
-	enroll.MailReady, enroll.MailRestart, enroll.MailBusy, enroll.MailManaged, enroll.MailFailed, enroll.MailOtherStore,
-}
+func counted(n int) uint32 { return uint32(min(max(n, 0), messagesLimit)) } //nolint:gosec // bounded
 
-func toMailAccounts(all []*localv1.MailAccount) ([]enroll.MailAccount, error) {
-	var made []enroll.MailAccount
-	for _, a := range all {
-		state := enroll.MailState(a.GetState())
-		if !slices.Contains(mailStates, state) {
-			return nil, odd()
-		}
-		made = append(made, enroll.MailAccount{
-			Program: plain(a.GetProgram()), Title: plain(a.GetTitle()), ID: plain(a.GetId()), Mailbox: plain(a.GetMailbox()),
-			Store: plain(a.GetStore()), State: state, ByHand: plainAll(a.GetByHand()), Own: plainAll(a.GetOwn()),
-			Detail: plain(a.GetDetail()), Changed: a.GetChanged(),
+// ReportMail takes a report for the caller himself.
+func (s *service) ReportMail(ctx context.Context, r *localv1.ReportMailRequest) (*localv1.ReportMailResponse, error) {
+	p, ok := caller(ctx)
+	if !ok {
+		return nil, &Error{Reason: ReasonDenied}
+	}
+	if r.GetPath() == "" || len(r.GetKeys()) > mailKeysLimit {
+		return nil, &Error{Reason: ReasonInvalid}
+	}
+	c := enroll.MailCheck{
+		User: p.User, At: s.now(), Path: plain(r.GetPath()), Messages: bounded(r.GetMessages()), Encrypted: bounded(r.GetEncrypted()),
+		Opened: bounded(r.GetOpened()), Obscure: bounded(r.GetObscure()),
+	}
+	for _, k := range r.GetKeys() {
+		c.Keys = append(c.Keys, enroll.MailKey{
+			Enrollment: enroll.ID(plain(k.GetEnrollmentId())), Issuer: plain(k.GetIssuer()), Serial: plain(k.GetSerial()), KeyID: plain(k.GetKeyId()),
+			Presence: presence(k.GetPresence()), Messages: bounded(k.GetMessages()),
 		})
 	}
-	return made, nil
+	return &localv1.ReportMailResponse{}, s.agent.MailChecked(ctx, c)
+}
+
+func bounded(n uint32) int { return int(min(n, messagesLimit)) }
+
+// presence takes a word that is not known for "unknown".
+func presence(word string) enroll.KeyPresence {
+	switch p := enroll.KeyPresence(word); p {
+	case enroll.KeyHere, enroll.KeyGone, enroll.KeyUnseen, enroll.KeyUnknown:
+		return p
+	}
+	return enroll.KeyUnknown
 }

@@ -36,6 +36,8 @@ const (
 	CertificateRevoked enroll.Code = "certificate-revoked"
 	NothingAssigned    enroll.Code = "nothing-assigned"
 	MachineCloned      enroll.Code = "machine-cloned"
+	OldMailUnreadable  enroll.Code = "old-mail-unreadable"
+	OldMailOtherKey    enroll.Code = "old-mail-other-key"
 	Restarting         enroll.Code = "restarting"
 )
 
@@ -153,6 +155,8 @@ var definitions = []Definition{
 	{Code: CertificateRevoked, Severity: Error},
 	{Code: NothingAssigned, Severity: Info, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyMissing}, unjoined...)},
 	{Code: MachineCloned, Severity: Error, Machine: true},
+	{Code: OldMailUnreadable, Severity: Warning},
+	{Code: OldMailOtherKey, Severity: Info},
 	{Code: Restarting, Severity: Info, Machine: true},
 }
 

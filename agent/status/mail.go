@@ -1,67 +1,94 @@
 package status
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"smime-agent/agent/enroll"
 )
 
-// mailCodes are the conditions that the states of a mail account stand for.
-var mailCodes = map[enroll.MailState]enroll.Code{
-	enroll.MailRestart:    enroll.CodeMailRestart,
-	enroll.MailBusy:       enroll.CodeMailRestart,
-	enroll.MailManaged:    enroll.CodeMailManaged,
-	enroll.MailFailed:     enroll.CodeMailFailed,
-	enroll.MailOtherStore: enroll.CodeMailOtherStore,
+// neededBy counts the messages that need an enrollment's key.
+func (b *builder) neededBy(e enroll.Enrollment) int {
+	n := 0
+	for _, c := range b.facts.Mail {
+		for _, k := range c.Keys {
+			if k.Enrollment == e.ID && c.User == e.Assignment.User {
+				n += k.Messages
+			}
+		}
+	}
+	return n
 }
 
-// judgeMail finds what is not done yet in the mail programs, once for each program.
-func (b *builder) judgeMail(e enroll.Enrollment) {
-	if e.Mail == nil {
-		return
+// judgeMail finds what old mail needs and does not have. Keys that the agent made
+// are judged one by one; those that it never knew of may be other people's, and
+// make one note for each person.
+func (b *builder) judgeMail() {
+	unknown := map[string]*needs{}
+	gone := map[enroll.ID]*needs{}
+	for _, c := range b.facts.Mail {
+		for _, k := range c.Keys {
+			switch e, ours := b.byID[k.Enrollment]; {
+			case k.Presence == enroll.KeyGone && ours && e.Assignment.User == c.User:
+				needed(gone, e.ID).add(c, k)
+			case k.Presence == enroll.KeyUnknown || k.Presence == enroll.KeyGone:
+				needed(unknown, c.User).add(c, k)
+			}
+		}
 	}
-	about := Raised{User: e.Assignment.User, Mailbox: e.Mailbox(), Enrollment: e.ID}
-	if p := e.Mail.Problem; p != nil {
-		r := about
-		r.Code, r.Since, r.Detail = p.Code, p.Since, p.Hint
-		b.raise(r)
-		return
+	for id, n := range gone {
+		e := b.byID[id]
+		b.raise(Raised{Code: OldMailUnreadable, User: e.Assignment.User, Mailbox: e.Mailbox(), Enrollment: id, Detail: n.sentence()})
 	}
-	for _, a := range e.Mail.Accounts {
-		r := about
-		r.Program, r.Since = cmp.Or(a.Title, a.Program), a.Since
-		code, ok := mailCodes[a.State]
-		if a.State == enroll.MailOtherStore && b.served(e, a) {
-			ok = false
-		}
-		if ok {
-			r.Code = code
-			b.raise(r)
-		}
-		if len(a.ByHand) > 0 {
-			r.Code = enroll.CodeMailByHand
-			b.raise(r)
-		}
+	for user, n := range unknown {
+		b.raise(Raised{Code: OldMailOtherKey, User: user, Detail: n.sentence()})
 	}
 }
 
-// mailOf leaves out what is for the log.
-func mailOf(e enroll.Enrollment) []enroll.MailAccount {
-	all := slices.Clone(e.Mail.Accounts)
-	for i := range all {
-		all[i].Detail = ""
-	}
-	return all
+// needs is what is missing, put together from several looks.
+type needs struct {
+	messages int
+	names    []string
+	paths    []string
 }
 
-// served says that another credential of the user is in the store from which the
-// account takes its certificates.
-func (b *builder) served(e enroll.Enrollment, a enroll.MailAccount) bool {
-	for _, o := range b.byID {
-		if o.Assignment.User == e.Assignment.User && o.Store == a.Store && o.State == enroll.Active && o.Mailbox() == e.Mailbox() {
-			return true
-		}
+func needed[K comparable](all map[K]*needs, key K) *needs {
+	if all[key] == nil {
+		all[key] = &needs{}
 	}
-	return false
+	return all[key]
+}
+
+func (n *needs) add(c enroll.MailCheck, k enroll.MailKey) {
+	n.messages += k.Messages
+	n.names = appendNew(n.names, NameOfKey(k))
+	n.paths = appendNew(n.paths, c.Path)
+}
+
+func appendNew(all []string, s string) []string {
+	if slices.Contains(all, s) {
+		return all
+	}
+	return append(all, s)
+}
+
+// namesShown is how many certificates a condition names.
+const namesShown = 3
+
+func (n *needs) sentence() string {
+	names := strings.Join(n.names[:min(len(n.names), namesShown)], "; ")
+	if more := len(n.names) - namesShown; more > 0 {
+		names += fmt.Sprintf("; and %d more", more)
+	}
+	return fmt.Sprintf("messages: %d, certificate: %s, in: %s", n.messages, names, strings.Join(n.paths, ", "))
+}
+
+// NameOfKey is what a key is called where people read it: as the messages call
+// its certificate.
+func NameOfKey(k enroll.MailKey) string {
+	if k.Serial == "" {
+		return "key identifier " + k.KeyID
+	}
+	return "serial number " + k.Serial + " of " + k.Issuer
 }
