@@ -44,6 +44,9 @@ type Session struct {
 	Stores func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
 	// AddressBooks finds where partners' certificates go, as [platform.AddressBooks] does.
 	AddressBooks func(ctx context.Context) ([]platform.AddressBook, error)
+	// MailPrograms are those of the user, as [platform.MailPrograms] gives them; nil
+	// for none.
+	MailPrograms func() []platform.MailProgram
 	Prompter     platform.Prompter
 	Words        Words
 	Now          func() time.Time
@@ -61,6 +64,9 @@ type Session struct {
 	mu    sync.Mutex
 	// modules are those of the last inventory; watching looks at the same stores.
 	modules []enroll.Module
+	// awaiting is what waits for mail programs to be closed.
+	awaiting  map[enroll.ID]enroll.PrepareWanted
+	wakeClose chan struct{}
 }
 
 var _ enroll.Session = (*Session)(nil)

@@ -29,6 +29,7 @@ type env struct {
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
 	books          func(context.Context, platform.StoreOptions) ([]platform.AddressBook, error)
+	programs       func(platform.MailOptions) []platform.MailProgram
 	prompter       platform.Prompter
 	// settings are what the administrator set, as far as this user can read it.
 	settings func() config.Settings
@@ -142,16 +143,18 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 		o.address = settings.Address
 	}
 	changed := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s := newSession(e, user.Locale, log)
-	s.Stuck = func(store string) { cancel(stuckError{store}) }
-	go s.Watch(ctx, e.watch, func() {
+	tell := func() {
 		select {
 		case changed <- struct{}{}:
 		default: // one that was not heard yet says as much
 		}
-	})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newSession(e, user.Locale, log)
+	s.Stuck = func(store string) { cancel(stuckError{store}) }
+	go s.Watch(ctx, e.watch, tell)
+	go s.WatchPrograms(ctx, 0, tell)
 	log.Info("helper started", "version", version, "user", user.ID, "locale", user.Locale)
 	defer log.Info("helper stopped")
 	err = e.attach(ctx, o.address, o.once, local.Lending{
@@ -182,6 +185,9 @@ func newSession(e env, locale string, log *slog.Logger) *helper.Session {
 	}
 	s.AddressBooks = func(ctx context.Context) ([]platform.AddressBook, error) {
 		return e.books(ctx, platform.StoreOptions{PIN: s.PIN})
+	}
+	if e.programs != nil {
+		s.MailPrograms = func() []platform.MailProgram { return e.programs(platform.MailOptions{}) }
 	}
 	return s
 }

@@ -807,9 +807,11 @@ type CredentialReport struct {
 	Consent string `protobuf:"bytes,14,opt,name=consent,proto3" json:"consent,omitempty"`
 	// SHA-256 of the value for the directory that the device holds; empty if it
 	// holds none.
-	PublicationSha256 []byte `protobuf:"bytes,15,opt,name=publication_sha256,json=publicationSha256,proto3" json:"publication_sha256,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	PublicationSha256 []byte `protobuf:"bytes,16,opt,name=publication_sha256,json=publicationSha256,proto3" json:"publication_sha256,omitempty"`
+	// At most 32.
+	Mail          []*MailAccountReport `protobuf:"bytes,15,rep,name=mail,proto3" json:"mail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CredentialReport) Reset() {
@@ -947,6 +949,86 @@ func (x *CredentialReport) GetPublicationSha256() []byte {
 	return nil
 }
 
+func (x *CredentialReport) GetMail() []*MailAccountReport {
+	if x != nil {
+		return x.Mail
+	}
+	return nil
+}
+
+// MailAccountReport is one account of a mail program of the user.
+type MailAccountReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable word, such as "thunderbird".
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	// Name of the account in the program.
+	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Settings that differ from policy and that only the person can set.
+	ByHand        []string `protobuf:"bytes,4,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailAccountReport) Reset() {
+	*x = MailAccountReport{}
+	mi := &file_control_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailAccountReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailAccountReport) ProtoMessage() {}
+
+func (x *MailAccountReport) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailAccountReport.ProtoReflect.Descriptor instead.
+func (*MailAccountReport) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MailAccountReport) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetByHand() []string {
+	if x != nil {
+		return x.ByHand
+	}
+	return nil
+}
+
 // ProofReport is the last proof that the credential works through its store.
 type ProofReport struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -964,7 +1046,7 @@ type ProofReport struct {
 
 func (x *ProofReport) Reset() {
 	*x = ProofReport{}
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1058,7 @@ func (x *ProofReport) String() string {
 func (*ProofReport) ProtoMessage() {}
 
 func (x *ProofReport) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1071,7 @@ func (x *ProofReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReport.ProtoReflect.Descriptor instead.
 func (*ProofReport) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProofReport) GetAt() *timestamppb.Timestamp {
@@ -1055,7 +1137,7 @@ type ConditionReport struct {
 
 func (x *ConditionReport) Reset() {
 	*x = ConditionReport{}
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1149,7 @@ func (x *ConditionReport) String() string {
 func (*ConditionReport) ProtoMessage() {}
 
 func (x *ConditionReport) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1162,7 @@ func (x *ConditionReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionReport.ProtoReflect.Descriptor instead.
 func (*ConditionReport) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConditionReport) GetCode() string {
@@ -1143,7 +1225,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1237,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1250,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SyncResponse) GetServerTime() *timestamppb.Timestamp {
@@ -1256,7 +1338,7 @@ type PartnerSet struct {
 
 func (x *PartnerSet) Reset() {
 	*x = PartnerSet{}
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1350,7 @@ func (x *PartnerSet) String() string {
 func (*PartnerSet) ProtoMessage() {}
 
 func (x *PartnerSet) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1363,7 @@ func (x *PartnerSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerSet.ProtoReflect.Descriptor instead.
 func (*PartnerSet) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PartnerSet) GetDigest() string {
@@ -1318,7 +1400,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1412,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1425,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Policy) GetOrganization() string {
@@ -1412,14 +1494,16 @@ type Assignment struct {
 	// PKCS#11 modules that the helper may load.
 	Modules []*PkcsModule `protobuf:"bytes,9,rep,name=modules,proto3" json:"modules,omitempty"`
 	// Text in the prompt, by BCP 47 tag; empty means the built-in text.
-	Note          map[string]string `protobuf:"bytes,10,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Note map[string]string `protobuf:"bytes,10,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the mail programs of these mailboxes are to do; absent leaves them alone.
+	Mail          *MailRule `protobuf:"bytes,11,opt,name=mail,proto3" json:"mail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1515,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1528,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Assignment) GetUser() string {
@@ -1517,6 +1601,103 @@ func (x *Assignment) GetNote() map[string]string {
 	return nil
 }
 
+func (x *Assignment) GetMail() *MailRule {
+	if x != nil {
+		return x.Mail
+	}
+	return nil
+}
+
+// MailRule is what policy wants of the mail programs. The words of each switch
+// are "always", "never" and "user-decides"; unknown words are taken for the last.
+type MailRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Programs that the agent makes ready: "thunderbird", "outlook", "apple-mail",
+	// "outlook-mac"; "*" is all. Empty leaves them alone.
+	Programs  []string `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	Sign      string   `protobuf:"bytes,2,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt   string   `protobuf:"bytes,3,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	ClearSign string   `protobuf:"bytes,4,opt,name=clear_sign,json=clearSign,proto3" json:"clear_sign,omitempty"`
+	// "sha-256", "sha-384", "sha-512"; empty leaves it to the program.
+	Hash string `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	// "aes-128", "aes-192", "aes-256"; empty leaves it to the program.
+	Cipher        string `protobuf:"bytes,6,opt,name=cipher,proto3" json:"cipher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailRule) Reset() {
+	*x = MailRule{}
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailRule) ProtoMessage() {}
+
+func (x *MailRule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailRule.ProtoReflect.Descriptor instead.
+func (*MailRule) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MailRule) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+func (x *MailRule) GetSign() string {
+	if x != nil {
+		return x.Sign
+	}
+	return ""
+}
+
+func (x *MailRule) GetEncrypt() string {
+	if x != nil {
+		return x.Encrypt
+	}
+	return ""
+}
+
+func (x *MailRule) GetClearSign() string {
+	if x != nil {
+		return x.ClearSign
+	}
+	return ""
+}
+
+func (x *MailRule) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *MailRule) GetCipher() string {
+	if x != nil {
+		return x.Cipher
+	}
+	return ""
+}
+
 type PkcsModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Absolute path of the module.
@@ -1528,7 +1709,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1721,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1734,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1585,7 +1766,7 @@ type RenewalRule struct {
 
 func (x *RenewalRule) Reset() {
 	*x = RenewalRule{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1778,7 @@ func (x *RenewalRule) String() string {
 func (*RenewalRule) ProtoMessage() {}
 
 func (x *RenewalRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1791,7 @@ func (x *RenewalRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewalRule.ProtoReflect.Descriptor instead.
 func (*RenewalRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RenewalRule) GetBefore() *durationpb.Duration {
@@ -1654,7 +1835,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1847,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1860,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Profile) GetName() string {
@@ -1747,7 +1928,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1940,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1953,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Order) GetId() string {
@@ -1848,7 +2029,7 @@ type RenewOrder struct {
 
 func (x *RenewOrder) Reset() {
 	*x = RenewOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2041,7 @@ func (x *RenewOrder) String() string {
 func (*RenewOrder) ProtoMessage() {}
 
 func (x *RenewOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2054,7 @@ func (x *RenewOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewOrder.ProtoReflect.Descriptor instead.
 func (*RenewOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RenewOrder) GetEnrollmentId() string {
@@ -1895,7 +2076,7 @@ type RevokedOrder struct {
 
 func (x *RevokedOrder) Reset() {
 	*x = RevokedOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2088,7 @@ func (x *RevokedOrder) String() string {
 func (*RevokedOrder) ProtoMessage() {}
 
 func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2101,7 @@ func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedOrder.ProtoReflect.Descriptor instead.
 func (*RevokedOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevokedOrder) GetEnrollmentId() string {
@@ -1953,7 +2134,7 @@ type ProveOrder struct {
 
 func (x *ProveOrder) Reset() {
 	*x = ProveOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2146,7 @@ func (x *ProveOrder) String() string {
 func (*ProveOrder) ProtoMessage() {}
 
 func (x *ProveOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2159,7 @@ func (x *ProveOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveOrder.ProtoReflect.Descriptor instead.
 func (*ProveOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 // KnownEnrollment is central's record of a request of this device.
@@ -2002,7 +2183,7 @@ type KnownEnrollment struct {
 
 func (x *KnownEnrollment) Reset() {
 	*x = KnownEnrollment{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2195,7 @@ func (x *KnownEnrollment) String() string {
 func (*KnownEnrollment) ProtoMessage() {}
 
 func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2208,7 @@ func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownEnrollment.ProtoReflect.Descriptor instead.
 func (*KnownEnrollment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KnownEnrollment) GetEnrollmentId() string {
@@ -2120,7 +2301,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2313,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2326,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AwaitRequest) GetMaxWait() *durationpb.Duration {
@@ -2181,7 +2362,7 @@ type AwaitResponse struct {
 
 func (x *AwaitResponse) Reset() {
 	*x = AwaitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2374,7 @@ func (x *AwaitResponse) String() string {
 func (*AwaitResponse) ProtoMessage() {}
 
 func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2387,7 @@ func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitResponse.ProtoReflect.Descriptor instead.
 func (*AwaitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AwaitResponse) GetSync() bool {
@@ -2244,7 +2425,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2437,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2450,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubmitRequest) GetEnrollmentId() string {
@@ -2347,7 +2528,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2540,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2553,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubmitResponse) GetReference() string {
@@ -2405,7 +2586,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2598,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2611,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CollectRequest) GetReference() string {
@@ -2456,7 +2637,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2649,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2662,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CollectResponse) GetOutcome() isCollectResponse_Outcome {
@@ -2573,7 +2754,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2766,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2779,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Issued) GetChain() [][]byte {
@@ -2626,7 +2807,7 @@ type Pending struct {
 
 func (x *Pending) Reset() {
 	*x = Pending{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2819,7 @@ func (x *Pending) String() string {
 func (*Pending) ProtoMessage() {}
 
 func (x *Pending) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2832,7 @@ func (x *Pending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pending.ProtoReflect.Descriptor instead.
 func (*Pending) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Pending) GetRetryAfter() *durationpb.Duration {
@@ -2682,7 +2863,7 @@ type Challenge struct {
 
 func (x *Challenge) Reset() {
 	*x = Challenge{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2875,7 @@ func (x *Challenge) String() string {
 func (*Challenge) ProtoMessage() {}
 
 func (x *Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2888,7 @@ func (x *Challenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
 func (*Challenge) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Challenge) GetKind() string {
@@ -2742,7 +2923,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2935,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2948,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ConfirmRequest) GetReference() string {
@@ -2794,7 +2975,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2987,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3000,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ConfirmResponse) GetOutcome() *CollectResponse {
@@ -2841,7 +3022,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3034,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3047,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Refused) GetCode() string {
@@ -2892,7 +3073,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3085,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3098,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReportRequest) GetEvents() []*Event {
@@ -2947,7 +3128,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3140,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3153,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetId() string {
@@ -3041,7 +3222,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3234,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3247,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReportResponse) GetRecorded() []string {
@@ -3088,7 +3269,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3281,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3294,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PublishRequest) GetEnrollmentId() string {
@@ -3138,7 +3319,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3331,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3344,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 var File_control_v1_control_proto protoreflect.FileDescriptor
@@ -3217,7 +3398,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"protection\x18\x02 \x01(\tR\n" +
 	"protection\x12\x1c\n" +
-	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\x9a\x04\n" +
+	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\xcd\x04\n" +
 	"\x10CredentialReport\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
@@ -3236,7 +3417,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05proof\x18\f \x01(\v2\x17.control.v1.ProofReportR\x05proof\x125\n" +
 	"\aproblem\x18\r \x01(\v2\x1b.control.v1.ConditionReportR\aproblem\x12\x18\n" +
 	"\aconsent\x18\x0e \x01(\tR\aconsent\x12-\n" +
-	"\x12publication_sha256\x18\x0f \x01(\fR\x11publicationSha256\"\xd0\x01\n" +
+	"\x12publication_sha256\x18\x10 \x01(\fR\x11publicationSha256\x121\n" +
+	"\x04mail\x18\x0f \x03(\v2\x1d.control.v1.MailAccountReportR\x04mail\"v\n" +
+	"\x11MailAccountReport\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x17\n" +
+	"\aby_hand\x18\x04 \x03(\tR\x06byHand\"\xd0\x01\n" +
 	"\vProofReport\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x14\n" +
@@ -3277,7 +3464,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bprofiles\x18\x04 \x03(\v2\x13.control.v1.ProfileR\bprofiles\x12\x18\n" +
 	"\aanchors\x18\x05 \x03(\fR\aanchors\x12'\n" +
 	"\x0finstall_anchors\x18\x06 \x01(\bR\x0einstallAnchors\x12'\n" +
-	"\x0fpartners_digest\x18\a \x01(\tR\x0epartnersDigest\"\xc3\x03\n" +
+	"\x0fpartners_digest\x18\a \x01(\tR\x0epartnersDigest\"\xed\x03\n" +
 	"\n" +
 	"Assignment\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
@@ -3290,10 +3477,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\arenewal\x18\b \x01(\v2\x17.control.v1.RenewalRuleR\arenewal\x120\n" +
 	"\amodules\x18\t \x03(\v2\x16.control.v1.PkcsModuleR\amodules\x124\n" +
 	"\x04note\x18\n" +
-	" \x03(\v2 .control.v1.Assignment.NoteEntryR\x04note\x1a7\n" +
+	" \x03(\v2 .control.v1.Assignment.NoteEntryR\x04note\x12(\n" +
+	"\x04mail\x18\v \x01(\v2\x14.control.v1.MailRuleR\x04mail\x1a7\n" +
 	"\tNoteEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
+	"\bMailRule\x12\x1a\n" +
+	"\bprograms\x18\x01 \x03(\tR\bprograms\x12\x12\n" +
+	"\x04sign\x18\x02 \x01(\tR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x03 \x01(\tR\aencrypt\x12\x1d\n" +
+	"\n" +
+	"clear_sign\x18\x04 \x01(\tR\tclearSign\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x16\n" +
+	"\x06cipher\x18\x06 \x01(\tR\x06cipher\"A\n" +
 	"\n" +
 	"PkcsModule\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1f\n" +
@@ -3473,7 +3669,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_control_v1_control_proto_goTypes = []any{
 	(Reason)(0),                   // 0: control.v1.Reason
 	(Consent)(0),                  // 1: control.v1.Consent
@@ -3486,117 +3682,121 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*UserPresence)(nil),          // 8: control.v1.UserPresence
 	(*StoreReport)(nil),           // 9: control.v1.StoreReport
 	(*CredentialReport)(nil),      // 10: control.v1.CredentialReport
-	(*ProofReport)(nil),           // 11: control.v1.ProofReport
-	(*ConditionReport)(nil),       // 12: control.v1.ConditionReport
-	(*SyncResponse)(nil),          // 13: control.v1.SyncResponse
-	(*PartnerSet)(nil),            // 14: control.v1.PartnerSet
-	(*Policy)(nil),                // 15: control.v1.Policy
-	(*Assignment)(nil),            // 16: control.v1.Assignment
-	(*PkcsModule)(nil),            // 17: control.v1.PkcsModule
-	(*RenewalRule)(nil),           // 18: control.v1.RenewalRule
-	(*Profile)(nil),               // 19: control.v1.Profile
-	(*Order)(nil),                 // 20: control.v1.Order
-	(*RenewOrder)(nil),            // 21: control.v1.RenewOrder
-	(*RevokedOrder)(nil),          // 22: control.v1.RevokedOrder
-	(*ProveOrder)(nil),            // 23: control.v1.ProveOrder
-	(*KnownEnrollment)(nil),       // 24: control.v1.KnownEnrollment
-	(*AwaitRequest)(nil),          // 25: control.v1.AwaitRequest
-	(*AwaitResponse)(nil),         // 26: control.v1.AwaitResponse
-	(*SubmitRequest)(nil),         // 27: control.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 28: control.v1.SubmitResponse
-	(*CollectRequest)(nil),        // 29: control.v1.CollectRequest
-	(*CollectResponse)(nil),       // 30: control.v1.CollectResponse
-	(*Issued)(nil),                // 31: control.v1.Issued
-	(*Pending)(nil),               // 32: control.v1.Pending
-	(*Challenge)(nil),             // 33: control.v1.Challenge
-	(*ConfirmRequest)(nil),        // 34: control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 35: control.v1.ConfirmResponse
-	(*Refused)(nil),               // 36: control.v1.Refused
-	(*ReportRequest)(nil),         // 37: control.v1.ReportRequest
-	(*Event)(nil),                 // 38: control.v1.Event
-	(*ReportResponse)(nil),        // 39: control.v1.ReportResponse
-	(*PublishRequest)(nil),        // 40: control.v1.PublishRequest
-	(*PublishResponse)(nil),       // 41: control.v1.PublishResponse
-	nil,                           // 42: control.v1.Assignment.NoteEntry
-	nil,                           // 43: control.v1.RenewalRule.SuggestedEntry
-	nil,                           // 44: control.v1.Event.FieldsEntry
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(*MailAccountReport)(nil),     // 11: control.v1.MailAccountReport
+	(*ProofReport)(nil),           // 12: control.v1.ProofReport
+	(*ConditionReport)(nil),       // 13: control.v1.ConditionReport
+	(*SyncResponse)(nil),          // 14: control.v1.SyncResponse
+	(*PartnerSet)(nil),            // 15: control.v1.PartnerSet
+	(*Policy)(nil),                // 16: control.v1.Policy
+	(*Assignment)(nil),            // 17: control.v1.Assignment
+	(*MailRule)(nil),              // 18: control.v1.MailRule
+	(*PkcsModule)(nil),            // 19: control.v1.PkcsModule
+	(*RenewalRule)(nil),           // 20: control.v1.RenewalRule
+	(*Profile)(nil),               // 21: control.v1.Profile
+	(*Order)(nil),                 // 22: control.v1.Order
+	(*RenewOrder)(nil),            // 23: control.v1.RenewOrder
+	(*RevokedOrder)(nil),          // 24: control.v1.RevokedOrder
+	(*ProveOrder)(nil),            // 25: control.v1.ProveOrder
+	(*KnownEnrollment)(nil),       // 26: control.v1.KnownEnrollment
+	(*AwaitRequest)(nil),          // 27: control.v1.AwaitRequest
+	(*AwaitResponse)(nil),         // 28: control.v1.AwaitResponse
+	(*SubmitRequest)(nil),         // 29: control.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 30: control.v1.SubmitResponse
+	(*CollectRequest)(nil),        // 31: control.v1.CollectRequest
+	(*CollectResponse)(nil),       // 32: control.v1.CollectResponse
+	(*Issued)(nil),                // 33: control.v1.Issued
+	(*Pending)(nil),               // 34: control.v1.Pending
+	(*Challenge)(nil),             // 35: control.v1.Challenge
+	(*ConfirmRequest)(nil),        // 36: control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 37: control.v1.ConfirmResponse
+	(*Refused)(nil),               // 38: control.v1.Refused
+	(*ReportRequest)(nil),         // 39: control.v1.ReportRequest
+	(*Event)(nil),                 // 40: control.v1.Event
+	(*ReportResponse)(nil),        // 41: control.v1.ReportResponse
+	(*PublishRequest)(nil),        // 42: control.v1.PublishRequest
+	(*PublishResponse)(nil),       // 43: control.v1.PublishResponse
+	nil,                           // 44: control.v1.Assignment.NoteEntry
+	nil,                           // 45: control.v1.RenewalRule.SuggestedEntry
+	nil,                           // 46: control.v1.Event.FieldsEntry
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: control.v1.JoinRequest.facts:type_name -> control.v1.DeviceFacts
-	45, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
-	45, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
+	47, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
+	47, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
 	3,  // 3: control.v1.SyncRequest.facts:type_name -> control.v1.DeviceFacts
 	8,  // 4: control.v1.SyncRequest.users:type_name -> control.v1.UserPresence
 	10, // 5: control.v1.SyncRequest.credentials:type_name -> control.v1.CredentialReport
-	12, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
+	13, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
 	9,  // 7: control.v1.UserPresence.stores:type_name -> control.v1.StoreReport
-	45, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
-	45, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
-	11, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
-	12, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
-	45, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
-	45, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
-	45, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
-	46, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
-	15, // 16: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
-	20, // 17: control.v1.SyncResponse.orders:type_name -> control.v1.Order
-	24, // 18: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
-	14, // 19: control.v1.SyncResponse.partners:type_name -> control.v1.PartnerSet
-	16, // 20: control.v1.Policy.assignments:type_name -> control.v1.Assignment
-	19, // 21: control.v1.Policy.profiles:type_name -> control.v1.Profile
-	1,  // 22: control.v1.Assignment.consent:type_name -> control.v1.Consent
-	18, // 23: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
-	17, // 24: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
-	42, // 25: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
-	46, // 26: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
-	43, // 27: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
-	46, // 28: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
-	21, // 29: control.v1.Order.renew:type_name -> control.v1.RenewOrder
-	22, // 30: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
-	23, // 31: control.v1.Order.prove:type_name -> control.v1.ProveOrder
-	45, // 32: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
-	45, // 33: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
-	46, // 34: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
-	45, // 35: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
-	30, // 36: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
-	31, // 37: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
-	32, // 38: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
-	33, // 39: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
-	36, // 40: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
-	45, // 41: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
-	45, // 42: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
-	46, // 43: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
-	45, // 44: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
-	30, // 45: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
-	38, // 46: control.v1.ReportRequest.events:type_name -> control.v1.Event
-	45, // 47: control.v1.Event.at:type_name -> google.protobuf.Timestamp
-	44, // 48: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
-	45, // 49: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
-	2,  // 50: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
-	5,  // 51: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
-	7,  // 52: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
-	25, // 53: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
-	27, // 54: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
-	29, // 55: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
-	34, // 56: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
-	37, // 57: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
-	40, // 58: control.v1.ControlService.Publish:input_type -> control.v1.PublishRequest
-	4,  // 59: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
-	6,  // 60: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
-	13, // 61: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
-	26, // 62: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
-	28, // 63: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
-	30, // 64: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
-	35, // 65: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
-	39, // 66: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
-	41, // 67: control.v1.ControlService.Publish:output_type -> control.v1.PublishResponse
-	59, // [59:68] is the sub-list for method output_type
-	50, // [50:59] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	47, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
+	47, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
+	12, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
+	13, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
+	11, // 12: control.v1.CredentialReport.mail:type_name -> control.v1.MailAccountReport
+	47, // 13: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
+	47, // 14: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
+	47, // 15: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
+	48, // 16: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
+	16, // 17: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
+	22, // 18: control.v1.SyncResponse.orders:type_name -> control.v1.Order
+	26, // 19: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
+	15, // 20: control.v1.SyncResponse.partners:type_name -> control.v1.PartnerSet
+	17, // 21: control.v1.Policy.assignments:type_name -> control.v1.Assignment
+	21, // 22: control.v1.Policy.profiles:type_name -> control.v1.Profile
+	1,  // 23: control.v1.Assignment.consent:type_name -> control.v1.Consent
+	20, // 24: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
+	19, // 25: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
+	44, // 26: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
+	18, // 27: control.v1.Assignment.mail:type_name -> control.v1.MailRule
+	48, // 28: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
+	45, // 29: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
+	48, // 30: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
+	23, // 31: control.v1.Order.renew:type_name -> control.v1.RenewOrder
+	24, // 32: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
+	25, // 33: control.v1.Order.prove:type_name -> control.v1.ProveOrder
+	47, // 34: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
+	47, // 35: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
+	48, // 36: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
+	47, // 37: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
+	32, // 38: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
+	33, // 39: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
+	34, // 40: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
+	35, // 41: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
+	38, // 42: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
+	47, // 43: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
+	47, // 44: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
+	48, // 45: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
+	47, // 46: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
+	32, // 47: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
+	40, // 48: control.v1.ReportRequest.events:type_name -> control.v1.Event
+	47, // 49: control.v1.Event.at:type_name -> google.protobuf.Timestamp
+	46, // 50: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
+	47, // 51: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
+	2,  // 52: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
+	5,  // 53: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
+	7,  // 54: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
+	27, // 55: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
+	29, // 56: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
+	31, // 57: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
+	36, // 58: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
+	39, // 59: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
+	42, // 60: control.v1.ControlService.Publish:input_type -> control.v1.PublishRequest
+	4,  // 61: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
+	6,  // 62: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
+	14, // 63: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
+	28, // 64: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
+	30, // 65: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
+	32, // 66: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
+	37, // 67: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
+	41, // 68: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
+	43, // 69: control.v1.ControlService.Publish:output_type -> control.v1.PublishResponse
+	61, // [61:70] is the sub-list for method output_type
+	52, // [52:61] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3604,12 +3804,12 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
-	file_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{
 		(*Order_Renew)(nil),
 		(*Order_Revoked)(nil),
 		(*Order_Prove)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[28].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{
 		(*CollectResponse_Issued)(nil),
 		(*CollectResponse_Pending)(nil),
 		(*CollectResponse_Challenge)(nil),
@@ -3621,7 +3821,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
