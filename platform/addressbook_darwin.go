@@ -4,6 +4,7 @@ package platform
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"smime-agent/platform/internal/security"
@@ -17,10 +18,10 @@ func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
 		return nil, err
 	}
 	if err := security.AllowQuestions(false); err != nil {
-		return nil, keychainSentinel(err)
+		return nil, fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err)
 	}
 	if err := checkUnlocked(o.Home); err != nil {
-		return nil, keychainSentinel(err)
+		return nil, fmt.Errorf("store %s: %w", keychainName, keychainSentinel(err))
 	}
 	open := func() (keychain, error) {
 		k, err := openKeychain(o.Home)
