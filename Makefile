@@ -80,7 +80,7 @@ e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (in
 
 .PHONY: bench
 bench: ## Benchmarks, to be read as ratios within one run (docs/measurements.md); takes 15 minutes
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./agent/enroll ./agent/state ./server-stub/...
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./agent/local ./agent/enroll ./agent/state ./server-stub/...
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./agent/e2e
 
 .PHONY: fuzz

@@ -15,9 +15,11 @@ import (
 // Attachment is a helper's session while it is lent.
 type Attachment struct {
 	// Peer is who lends it, by the kernel's word.
-	Peer  platform.Peer
-	Hello Hello
-	Since time.Time
+	Peer platform.Peer
+	// Account is his login name, as the system knows it; it may be empty.
+	Account string
+	Hello   Hello
+	Since   time.Time
 	// Session does the work; when the helper goes, its calls end with
 	// [enroll.CodeUserAbsent].
 	Session enroll.Session
