@@ -25,3 +25,5 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 func addressBooks(context.Context, StoreOptions) ([]AddressBook, error) {
 	return nil, errNoKeychain
 }
+
+func mailPrograms(MailOptions) []MailProgram { return nil }
