@@ -204,7 +204,7 @@ func (b *Bolt) commit(batch []*update) {
 			continue
 		}
 		for i, u := range batch {
-			if results[i] == nil && err != nil {
+			if err != nil { // refusals too: they may rest on what was not committed
 				results[i] = fmt.Errorf("commit: %w", err)
 			}
 			u.reply <- results[i]
