@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,16 +37,49 @@ type Cluster struct {
 // start and stop are how long the programs may take on a busy machine.
 const programTime = 2 * time.Minute
 
-// Start makes a cluster and runs it. It skips the test where PostgreSQL is not
-// installed, or fails it where everything must be.
+// Start makes a cluster of the test's own and runs it. It skips the test where
+// PostgreSQL is not installed, or fails it where everything must be.
 func Start(t testing.TB) *Cluster {
+	t.Helper()
+	return start(t, t.Cleanup)
+}
+
+// shared is the cluster of all tests that stop none.
+var shared struct {
+	mu      sync.Mutex
+	cluster *Cluster
+	ends    []func()
+}
+
+// Shared is [Start] for tests that do not stop the cluster: they share one, which
+// [Main] ends.
+func Shared(t testing.TB) *Cluster {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.cluster == nil {
+		shared.cluster = start(t, func(end func()) { shared.ends = append(shared.ends, end) })
+	}
+	return shared.cluster
+}
+
+// Main runs a package's tests and ends what they shared; it gives the exit code.
+func Main(m *testing.M) int {
+	code := m.Run()
+	for _, end := range slices.Backward(shared.ends) {
+		end()
+	}
+	return code
+}
+
+func start(t testing.TB, cleanup func(func())) *Cluster {
 	t.Helper()
 	c := &Cluster{Password: rand.Text(), bin: programs(t)}
 	dir, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cleanup(func() { _ = os.RemoveAll(dir) })
 	c.dir = dir
 	secret := filepath.Join(dir, "password")
 	if err := os.WriteFile(secret, []byte(c.Password+"\n"), 0o600); err != nil {
@@ -59,7 +93,7 @@ func Start(t testing.TB) *Cluster {
 	c.Addr = free(t)
 	_, c.port, _ = net.SplitHostPort(c.Addr)
 	c.Begin(t)
-	t.Cleanup(func() { c.stop() })
+	cleanup(c.stop)
 	return c
 }
 
