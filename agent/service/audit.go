@@ -22,6 +22,7 @@ const (
 	eventJoinRefused      enroll.EventCode = "device-join-refused"
 	eventIdentityRenewed  enroll.EventCode = "identity-renewed"
 	eventPolicyChanged    enroll.EventCode = "policy-changed"
+	eventAnchorTrusted    enroll.EventCode = "anchor-trusted"
 	eventSettingsChanged  enroll.EventCode = "settings-changed"
 	eventSettingsRejected enroll.EventCode = "settings-rejected"
 	eventRecordDamaged    enroll.EventCode = "record-damaged"

@@ -175,11 +175,15 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()
+	known := s.policy
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return quiet(s.engine.Run(ctx)) })
 	group.Go(func() error { s.keepTime(ctx); return nil })
+	if known != nil { // beside the rest: looking at all roots can take a second
+		group.Go(func() error { s.trustAnchors(*known); return nil })
+	}
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())

@@ -44,6 +44,8 @@ type Sync struct {
 	Users []User `json:"users,omitempty"`
 	// Orders are IDs of central management's orders that are done.
 	Orders []string `json:"orders,omitempty"`
+	// Mail is what looks through people's old mail found, newest last.
+	Mail []enroll.MailCheck `json:"mail,omitempty"`
 }
 
 // User is an account of this machine.

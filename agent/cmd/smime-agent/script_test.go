@@ -55,6 +55,7 @@ func scriptedMain() {
 			}
 			return []string{"nss:default", "file"}, nil
 		},
+		Keys: func(context.Context) (Held, error) { return Held{Stores: []string{"nss:default"}}, nil },
 		Serve: func(_ context.Context, o ServeOptions) error {
 			fmt.Printf("serving config=%s state=%s version=%s\n", o.ConfigFile, o.StateDir, o.Version)
 			return nil
@@ -104,7 +105,7 @@ func enrollment(id, user, mailbox string, s enroll.State) enroll.Enrollment {
 
 func newCompany() *company {
 	return &company{
-		peer: platform.Peer{User: "uid:1000", Account: "ann"},
+		peer: platform.Peer{User: "uid:1000"},
 		facts: status.Facts{
 			Version: "1.2.3", Started: now.Add(-time.Hour), Assigned: []string{"uid:1000", "uid:1001"},
 			Organization: status.Organization{Name: "Contoso", Contact: "it@corp.example"},
@@ -171,6 +172,10 @@ func (c *company) Settings(context.Context) (status.Settings, error) {
 		{Name: "server", Value: "control.corp.example:443", Source: "policy"},
 		{Name: "join-token", Value: "geheim", Source: "file", Secret: true},
 	}}, nil
+}
+
+func (c *company) MailChecked(_ context.Context, m enroll.MailCheck) error {
+	return c.did(fmt.Sprintf("%s mail %d/%d keys %d", m.User, m.Opened, m.Encrypted, len(m.Keys)), []enroll.ID{"-"})
 }
 func (c *company) Attached(local.Attachment) {}
 func (c *company) Changed(local.Attachment)  {}
