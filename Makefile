@@ -26,7 +26,7 @@ test: ## Run the tests that need nothing but Go
 .PHONY: build
 build: ## Build the three programs into bin/
 	@mkdir -p $(BIN)
-	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./agent/cmd/... ./server-stub
+	@$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(BIN)/ ./agent/cmd/... ./server-stub
 
 .PHONY: check
 check: lint vet proto-check fresh race ## Lint, vet for every system, generated files fresh, tidy, race detector
@@ -150,4 +150,4 @@ cross-darwin: ## Vet and link both commands for macOS with cgo: DARWIN_SDK=/path
 		export GOOS=darwin GOARCH=$$arch CGO_ENABLED=1 CGO_LDFLAGS=-fuse-ld=lld \
 			CC="clang --target=$$([ $$arch = arm64 ] && echo arm64 || echo x86_64)-apple-macos12 -isysroot $(DARWIN_SDK)"; \
 		$(GO) vet ./... && \
-		$(GO) build -trimpath -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/...; done
+		$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/...; done

@@ -140,7 +140,7 @@ func (p *prefix) build() {
 	p.must(os.MkdirAll(p.path(drivePrograms), 0o755))
 	for name, flags := range map[string]string{"cmd/smime-agent": "-s -w -X main.version=wine", "cmd/smime-helper": "-s -w -H=windowsgui -X main.version=wine", "e2e/wineprobe": "-s -w"} {
 		exe := p.path(filepath.Join(drivePrograms, filepath.Base(name)+".exe"))
-		cmd := exec.CommandContext(p.t.Context(), "go", "build", "-trimpath", "-ldflags", flags, "-o", exe, "./agent/"+name)
+		cmd := exec.CommandContext(p.t.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", flags, "-o", exe, "./agent/"+name)
 		cmd.Dir = "../.."
 		cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

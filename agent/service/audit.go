@@ -26,6 +26,7 @@ const (
 	eventSettingsChanged  enroll.EventCode = "settings-changed"
 	eventSettingsRejected enroll.EventCode = "settings-rejected"
 	eventRecordDamaged    enroll.EventCode = "record-damaged"
+	eventRecordRebuilt    enroll.EventCode = "record-rebuilt"
 	eventHelperAttached   enroll.EventCode = "helper-attached"
 	eventHelperDetached   enroll.EventCode = "helper-detached"
 )
@@ -55,6 +56,7 @@ type auditLine struct {
 	Code       string `json:"code,omitempty"`
 	Detail     string `json:"detail,omitempty"`
 	Dropped    uint64 `json:"dropped,omitempty"`
+	Sequence   uint64 `json:"sequence,omitempty"`
 }
 
 // outboxLimit is how many events wait for central management at most.
@@ -173,7 +175,7 @@ func (a *auditTrail) flush() {
 	}
 	for i, e := range queue {
 		line := a.line(e.Event)
-		if line.ID = e.ID; i == 0 {
+		if line.ID, line.Sequence = e.ID, e.Sequence; i == 0 {
 			line.Dropped = lost
 		}
 		raw, err := json.Marshal(line)
@@ -199,6 +201,12 @@ func (a *auditTrail) keep(queue []filed) {
 	}
 	if err := a.record.Save(nil, events...); err != nil {
 		a.log.Error("audit events not kept for central management", "count", len(events), "error", err)
+		return
+	}
+	for i := range queue { // whose line has no sequence is not on record
+		if !queue[i].kept {
+			queue[i].AuditEvent, events = events[0], events[1:]
+		}
 	}
 }
 
