@@ -17,6 +17,7 @@ var mayImport = map[string][]string{
 	"agent/state":            {"agent/enroll"},
 	"agent/control":          {"agent/enroll", "proto/control/v1"},
 	"agent/smime":            {},
+	"agent/oldmail":          {"agent/smime"},
 	"agent/text":             {},
 	"agent/status":           {"agent/enroll", "agent/text"},
 	"agent/local":            {"agent/enroll", "agent/status", "platform", "proto/local/v1"},
@@ -33,7 +34,7 @@ var mayImport = map[string][]string{
 	"platform/internal/*":    {},
 	"installer/macos":        {},
 	"platform/platformtest":  {"platform"},
-	"agent/cmd/smime-agent":  {"agent/config", "agent/enroll", "agent/local", "agent/service", "agent/status", "agent/text", "platform"},
+	"agent/cmd/smime-agent":  {"agent/config", "agent/enroll", "agent/local", "agent/oldmail", "agent/service", "agent/status", "agent/text", "platform"},
 	"agent/cmd/smime-helper": {"agent/config", "agent/enroll", "agent/helper", "agent/local", "agent/text", "platform"},
 }
 
@@ -57,15 +58,18 @@ var mayUse = map[string][]string{
 	"github.com/kardianos/service":   {"agent/service"},
 	"github.com/keybase/go-keychain": {"platform/*"},
 	"golang.org/x/sys":               {"platform/*"},
-	"os/exec":                        {"platform/*", "agent/e2e/*"},
-	"syscall":                        {"platform/*", "agent/e2e/*", "agent/local", "server-stub"}, // the last two for names of errors and signals only
-	"unsafe":                         {"platform/internal/*"},
-	"C":                              {"platform/internal/*"},
-	"github.com/miekg/pkcs11":        {"platform/internal/*"},
-	"github.com/spf13/cobra":         {"agent/cmd/*", "server-stub"},
-	"github.com/zmap/zlint":          {"server-stub/*"},
-	"github.com/zmap/zcrypto":        {"server-stub/*"},
-	"net":                            {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e/*", "agent/config", "agent/service", "agent/cmd/*"},
+	"github.com/jackc/pgx":           {"server-stub/store/*"},
+	"github.com/pressly/goose":       {"server-stub/store/postgres"},
+	"os/exec":                        {"platform/*", "agent/e2e/*", "server-stub/store/pgtest"}, // the last runs a database for tests
+	// agent/local and server-stub for names of errors and signals only, pgtest to run a database as another user than root.
+	"syscall":                 {"platform/*", "agent/e2e/*", "agent/local", "server-stub", "server-stub/store/pgtest"},
+	"unsafe":                  {"platform/internal/*"},
+	"C":                       {"platform/internal/*"},
+	"github.com/miekg/pkcs11": {"platform/internal/*"},
+	"github.com/spf13/cobra":  {"agent/cmd/*", "server-stub"},
+	"github.com/zmap/zlint":   {"server-stub/*"},
+	"github.com/zmap/zcrypto": {"server-stub/*"},
+	"net":                     {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e/*", "agent/config", "agent/service", "agent/cmd/*"},
 }
 
 // longestChain caps the import chain inside the module, in packages.

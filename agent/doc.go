@@ -6,6 +6,7 @@
 //	agent/local    the local API, and how a helper lends its session
 //	agent/helper   the user's session: keys, certificates, proof, prompts
 //	agent/smime    CMS messages made and opened by a key that stays in its store
+//	agent/oldmail  which keys the mail on the machine needs
 //	agent/text     everything that an employee reads, in two languages
 //	agent/status   conditions and the report
 //	agent/config   the table of settings

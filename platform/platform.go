@@ -6,7 +6,8 @@ package platform
 
 import "errors"
 
-// The five sentinels that every capability speaks. They wrap the system's own
+// The five sentinels that every capability speaks; mail programs have two more
+// ([ErrBusy], [ErrManaged]). They wrap the system's own
 // error, whose code stays in the chain.
 var (
 	// ErrNotFound says that there is no such key, certificate, secret or store.

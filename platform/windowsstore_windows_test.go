@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"os"
 	"slices"
@@ -172,6 +173,65 @@ func TestWindowsTrust(t *testing.T) {
 			t.Error("the anchor is in Root")
 		}
 	}
+}
+
+// TestWindowsMachineTrust: a root becomes trusted on the machine for e-mail only,
+// once, and what an administrator put there stays as it is. It needs an
+// administrator, as the service is one.
+func TestWindowsMachineTrust(t *testing.T) {
+	ca, administrators := platformtest.NewAuthority(t), platformtest.NewAuthority(t)
+	machine, err := wincrypt.OpenMachineStore(wincrypt.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(machine.AddIssuer(administrators.Root.Raw), machine.Close()); err != nil {
+		t.Skipf("SKIP: this account may not change the machine's roots: %v", err)
+	}
+	t.Cleanup(func() {
+		for _, c := range []*x509.Certificate{ca.Root, administrators.Root} {
+			if s, err := wincrypt.OpenMachineStore(wincrypt.Root); err == nil {
+				_ = s.Remove(c.Raw)
+				_ = s.Close()
+			}
+		}
+	})
+	for i, want := range []bool{true, false} {
+		if added, err := platform.TrustOnMachine(ca.Root); err != nil || added != want {
+			t.Errorf("time %d: added %v, %v", i+1, added, err)
+		}
+	}
+	if added, err := platform.TrustOnMachine(administrators.Root); err != nil || added {
+		t.Errorf("the administrator's: added %v, %v", added, err)
+	}
+	ours, found := machineRoot(t, ca.Root)
+	var usages []asn1.ObjectIdentifier
+	if _, err := asn1.Unmarshal(ours.Usage, &usages); !found || err != nil || len(usages) == 0 || !usages[0].Equal(emailProtection) {
+		t.Errorf("found %v, restricted to %v, %v", found, usages, err)
+	}
+	if theirs, found := machineRoot(t, administrators.Root); !found || len(theirs.Usage) > 0 {
+		t.Errorf("the administrator's: found %v, restricted to %x", found, theirs.Usage)
+	}
+}
+
+var emailProtection = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 4} // RFC 5280 §4.2.1.12
+
+func machineRoot(t *testing.T, c *x509.Certificate) (wincrypt.Filed, bool) {
+	t.Helper()
+	s, err := wincrypt.OpenMachineStore(wincrypt.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	list, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range list {
+		if string(f.DER) == string(c.Raw) {
+			return f, true
+		}
+	}
+	return wincrypt.Filed{}, false
 }
 
 func entries(t *testing.T, store string) []wincrypt.Filed {

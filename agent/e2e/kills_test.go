@@ -295,6 +295,7 @@ func (l *lane) finish(y *tally) {
 		l.t.Errorf("seen by the oracle in %s:\n%v", l.store, err)
 	}
 	l.checkAudit()
+	l.checkTold(r)
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.total.keys += v.keys
@@ -302,5 +303,28 @@ func (l *lane) finish(y *tally) {
 	y.total.decrypted += v.decrypted
 	if v.keys != v.certificates || v.keys != v.decrypted {
 		l.t.Errorf("I2: %d keys, %d certificates, %d decrypt", v.keys, v.certificates, v.decrypted)
+	}
+}
+
+// checkTold holds that the audit trail tells of each step of each credential,
+// and of none twice, whatever was killed: the step and its event are on record
+// as one (I1).
+func (l *lane) checkTold(r status.Report) {
+	l.t.Helper()
+	told := map[string]int{}
+	for _, line := range l.audit() {
+		told[line.text("enrollment")+" "+line.text("event")]++
+	}
+	for _, c := range r.Credentials {
+		if c.State != enroll.Active && c.State != enroll.Kept || c.Reason == enroll.ReasonAdopted {
+			continue
+		}
+		for _, event := range way[1:] {
+			n := told[string(c.ID)+" "+string(event)]
+			again := event == enroll.EventInstalled || event == enroll.EventProved // repaired, proved anew
+			if n == 0 || n > 1 && !again {
+				l.t.Errorf("I1: %s of %s is told of %d times", event, c.ID, n)
+			}
+		}
 	}
 }

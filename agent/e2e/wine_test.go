@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,7 @@ func TestWine(t *testing.T) {
 			defer func() { s.t, s.company.t = outer, outer }()
 			step.run(t)
 		}) {
-			t.Fatalf("the service's log:\n%s", s.logs())
+			t.Fatalf("the service's log:\n%s\nthe helper's:\n%s", s.logs(), s.helperLogs())
 		}
 	}
 }
@@ -71,6 +72,19 @@ func (s *windowsSession) logs() string {
 		return err.Error()
 	}
 	return string(raw)
+}
+
+// helperLogs are what the helper and the one that watches over it wrote last.
+func (s *windowsSession) helperLogs() string {
+	var all strings.Builder
+	for _, name := range []string{"helper.log", "helper-crash.log"} {
+		found, _ := filepath.Glob(s.path("drive_c/users/*/AppData/Local/smime-agent/" + name))
+		for _, file := range found {
+			raw, err := os.ReadFile(file)
+			fmt.Fprintf(&all, "%s: %v\n%s\n", name, err, raw[max(0, len(raw)-64<<10):])
+		}
+	}
+	return all.String()
 }
 
 // testJoin installs the service and gives it settings from three places: managed

@@ -101,7 +101,7 @@ func (g *Engine) noteStranger(name string, k KeyFound) {
 	g.strangers[k.ID] = s
 	if !s.certified {
 		e := Enrollment{ID: k.ID, Store: k.Store, Created: k.Created, Assignment: Assignment{User: name}}
-		g.audit(EventOrphan, e, true)
+		g.tell(g.event(EventOrphan, e, true))
 	}
 	g.changed()
 }
@@ -123,12 +123,11 @@ func (g *Engine) adopt(name string, k KeyFound, leaf *x509.Certificate) {
 	}
 	setChain(&e, k.Chain, leaf, time.Time{})
 	g.useIfNewest(&e, leaf, sound)
-	if err := g.commit(e); err != nil {
+	if err := g.save(e, g.event(EventAdopted, e, true, "state", string(e.State))); err != nil {
 		g.Log.Error("adoption not recorded", "enrollment", e.ID, "user", name, "error", err.Error())
 		return
 	}
 	delete(g.strangers, e.ID)
-	g.audit(EventAdopted, e, true, "state", string(e.State))
 }
 
 // useIfNewest lets a sound credential follow what its slot has now.
@@ -223,5 +222,5 @@ func (g *Engine) discard(ctx context.Context, session Session, id ID, s *strange
 		return
 	}
 	delete(g.strangers, id)
-	g.audit(EventDiscarded, Enrollment{ID: id, Store: s.store, Assignment: Assignment{User: s.user}}, true)
+	g.tell(g.event(EventDiscarded, Enrollment{ID: id, Store: s.store, Assignment: Assignment{User: s.user}}, true))
 }

@@ -126,7 +126,6 @@ func (g *Engine) answered(e Enrollment, v Verdict) (change, error) {
 	if v == Approve {
 		return mut, nil
 	}
-	g.auditVerdict(g.withVerdict(e, v), v)
 	return mut, refusal(v)
 }
 
@@ -186,14 +185,16 @@ func (g *Engine) withVerdict(e Enrollment, v Verdict) Enrollment {
 	return e
 }
 
-func (g *Engine) auditVerdict(e Enrollment, v Verdict) {
+// verdictTold tells of a verdict that is not told of by the step's own event.
+func (g *Engine) verdictTold(e Enrollment, v Verdict) []Event {
 	switch v {
 	case Decline:
-		g.audit(EventDeclined, e, true)
+		return []Event{g.event(EventDeclined, e, true)}
 	case Later:
-		g.audit(EventPostponed, e, true)
-	case Approve: // the step's own event says so
+		return []Event{g.event(EventPostponed, e, true)}
+	case Approve: // the step's own event tells
 	}
+	return nil
 }
 
 // Decide takes a person's verdict that came another way than through the
@@ -249,14 +250,13 @@ func (g *Engine) decide(n *entry, v Verdict) error {
 		e.Problem = g.problem(e, Waiting, refusal(v))
 		e.NextAttempt = e.Consent.AskAgain
 	}
-	if err := g.commit(e); err != nil {
+	if err := g.save(e, g.verdictTold(e, v)...); err != nil {
 		return err
 	}
 	if v == Approve {
 		// The floor is for retries; a person's word is something new.
 		n.woken, n.tried = true, time.Time{}
 	}
-	g.auditVerdict(e, v)
 	if n.asking != nil {
 		n.decided = true
 		n.asking()

@@ -58,9 +58,7 @@ func TestDecline(t *testing.T) {
 		w := newWorld(t)
 		u := w.person("uid:1")
 		u.ask = func(context.Context, Question) (Verdict, error) { return Decline, nil }
-		var codes []EventCode
 		g, _ := w.engine()
-		g.Audit = func(e Event) { codes = append(codes, e.Code) }
 		p := w.policy(asking("uid:1", "a@example.com"))
 		stop := w.runEngine(g, p)
 		w.settle(30 * day)
@@ -70,7 +68,6 @@ func TestDecline(t *testing.T) {
 		}
 		stop()
 		g, _ = w.engine() // a restart does not ask either
-		g.Audit = func(e Event) { codes = append(codes, e.Code) }
 		stop = w.runEngine(g, p)
 		g.Attach("uid:1")
 		w.settle(day)
@@ -83,8 +80,8 @@ func TestDecline(t *testing.T) {
 		w.settle(time.Minute)
 		w.check(1)
 		want := []EventCode{EventWanted, EventDeclined, EventConsent, EventKey, EventSubmitted, EventIssued, EventInstalled, EventProved}
-		if !slices.Equal(codes, want) {
-			t.Errorf("audited %v", codes)
+		if codes := w.codes(e.ID); !slices.Equal(codes, want) {
+			t.Errorf("told %v", codes)
 		}
 		stop()
 	})

@@ -28,6 +28,7 @@ type world struct {
 	caOffset time.Duration
 	ca       *ca
 	record   map[ID]Enrollment
+	told     []Event // on record with the changes
 	users    map[string]*person
 	// the authority's books
 	issued   map[ID][]*x509.Certificate
@@ -117,7 +118,7 @@ func (p *process) crashes() bool {
 	return p.dead
 }
 
-func (p *process) Save(all ...Enrollment) error {
+func (p *process) Save(all []Enrollment, told []Event) error {
 	return p.effect(func() error {
 		if p.saveErr != nil {
 			return p.saveErr
@@ -125,6 +126,7 @@ func (p *process) Save(all ...Enrollment) error {
 		for _, e := range all {
 			p.record[e.ID] = e
 		}
+		p.told = append(p.told, told...)
 		return nil
 	})
 }
@@ -337,6 +339,40 @@ func assignment(user, mailbox string) Assignment {
 	}
 }
 
+// codes are what the record tells of an enrollment, in order.
+func (w *world) codes(id ID) []EventCode {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.codesOf(id)
+}
+
+func (w *world) codesOf(id ID) []EventCode {
+	var codes []EventCode
+	for _, ev := range w.told {
+		if ev.Enrollment.ID == id {
+			codes = append(codes, ev.Code)
+		}
+	}
+	return codes
+}
+
+// checkTold holds that each step is told of once, whatever crashed.
+func (w *world) checkTold(e Enrollment) {
+	if e.Reason == ReasonAdopted || e.State != Active && e.State != Kept {
+		return
+	}
+	times := map[EventCode]int{}
+	for _, code := range w.codesOf(e.ID) {
+		times[code]++
+	}
+	for _, st := range lifecycle {
+		once := st.event != EventConsent || !e.Consent.NotNeeded
+		if n := times[st.event]; once && n == 0 || n > 1 && st.event != EventProved && st.event != EventInstalled {
+			w.t.Errorf("%s of %s is told %d times", st.event, e.ID, n)
+		}
+	}
+}
+
 // check judges from the record, the stores and the authority's books, not from
 // what the agent says: I1 to I3, for as many certificates per slot as issued.
 func (w *world) check(certificatesPerSlot int) {
@@ -353,6 +389,7 @@ func (w *world) check(certificatesPerSlot int) {
 			w.t.Errorf("%s is %s: %+v", e.ID, e.State, e.Problem)
 		}
 		perSlot[slotOf(e)] += len(w.issued[e.ID])
+		w.checkTold(e)
 	}
 	for s, n := range perSlot {
 		if n != certificatesPerSlot || active[s] != 1 {
@@ -394,5 +431,5 @@ func (w *world) counts() (requests, certificates, proofs int) {
 // noLedger forgets, for tests that look at something else.
 type noLedger struct{}
 
-func (noLedger) Save(...Enrollment) error    { return nil }
-func (noLedger) Load() ([]Enrollment, error) { return nil, nil }
+func (noLedger) Save([]Enrollment, []Event) error { return nil }
+func (noLedger) Load() ([]Enrollment, error)      { return nil, nil }

@@ -34,8 +34,6 @@ type Engine struct {
 	Now func() time.Time
 	// Random is for jitter and names; nil means crypto/rand.
 	Random io.Reader
-	// Audit may be nil. Events come one after the other.
-	Audit  func(Event)
 	Log    *slog.Logger
 	Timing Timing
 	Limits Limits
@@ -58,14 +56,12 @@ type Engine struct {
 	planned   time.Time
 	started   map[slot][]time.Time // when enrollments began, of the last day
 	told      map[ID]NoticeCode
-	events    []Event
 	notices   []notice
 	changes   chan struct{}
 
 	inbox    sync.Mutex // guards attached; never held with another lock wanted
 	attached map[string]bool
 	wake     chan struct{}
-	auditing sync.Mutex
 	flights  sync.WaitGroup
 }
 
@@ -175,12 +171,13 @@ func (g *Engine) Changes() <-chan struct{} {
 // sleeps.
 func (g *Engine) now() time.Time { return g.Now().Round(0).UTC() }
 
-// commit saves what changed, then lets memory follow. Callers hold mu.
-func (g *Engine) commit(changed ...Enrollment) error {
+// commit saves what changed together with the events that tell of it, then lets
+// memory follow. Callers hold mu.
+func (g *Engine) commit(changed []Enrollment, told ...Event) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	if err := g.Ledger.Save(changed...); err != nil {
+	if err := g.Ledger.Save(changed, told); err != nil {
 		return &Error{
 			Kind: Transient, Code: CodeRecordFailed, Err: err,
 			Hint: "The agent cannot write its record. Check the disk and the rights of the agent's data folder.",
@@ -192,6 +189,9 @@ func (g *Engine) commit(changed ...Enrollment) error {
 	g.changed()
 	return nil
 }
+
+// save commits one.
+func (g *Engine) save(e Enrollment, told ...Event) error { return g.commit([]Enrollment{e}, told...) }
 
 // put lets memory follow what is saved.
 func (g *Engine) put(e Enrollment) {
@@ -214,8 +214,8 @@ func (g *Engine) changed() {
 	g.changes = make(chan struct{})
 }
 
-// audit files an event, which goes out when the lock is given back.
-func (g *Engine) audit(code EventCode, e Enrollment, success bool, fields ...string) {
+// event tells of e as it is after the change.
+func (g *Engine) event(code EventCode, e Enrollment, success bool, fields ...string) Event {
 	ev := Event{At: g.now(), Code: code, Enrollment: e, Outcome: "success"}
 	if !success {
 		ev.Outcome = "failure"
@@ -226,21 +226,19 @@ func (g *Engine) audit(code EventCode, e Enrollment, success bool, fields ...str
 		}
 		ev.Fields[fields[i]] = fields[i+1]
 	}
-	g.events = append(g.events, ev)
+	return ev
 }
 
-// unlock gives mu back, sends the events that were filed under it, and wakes Run.
-func (g *Engine) unlock() {
-	g.auditing.Lock() // taken before mu goes, so that events keep their order
-	events := g.events
-	g.events = nil
-	g.mu.Unlock()
-	defer g.auditing.Unlock()
-	if g.Audit != nil {
-		for _, ev := range events {
-			g.Audit(ev)
-		}
+// tell puts an event on record that comes with no change of ours. Callers hold mu.
+func (g *Engine) tell(ev Event) {
+	if err := g.Ledger.Save(nil, []Event{ev}); err != nil {
+		g.Log.Error("event not recorded", "event", string(ev.Code), "enrollment", ev.Enrollment.ID, "error", err.Error())
 	}
+}
+
+// unlock gives mu back and wakes Run.
+func (g *Engine) unlock() {
+	g.mu.Unlock()
 	g.Wake()
 }
 

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// hold puts on record why a step came to no end, by the remedy of its error.
+// hold puts on record why a step came to no end, by the remedy of its error, and
+// told with it.
 // Callers hold mu.
-func (g *Engine) hold(n *entry, err error) {
+func (g *Engine) hold(n *entry, err error, told ...Event) {
 	x := AsError(err)
 	if errors.Is(err, context.DeadlineExceeded) && x.Code == CodeInternal {
 		x = &Error{Kind: Transient, Code: CodeInternal, Err: err, Hint: "It took too long. The agent tries again."}
@@ -31,13 +32,13 @@ func (g *Engine) hold(n *entry, err error) {
 		g.end(e, x)
 		return
 	default:
-		if x.Code == CodeCertificateRejected && (n.e.Problem == nil || n.e.Problem.Code != x.Code) {
-			g.audit(EventRejected, e, false, "code", string(x.Code)) // once, although it may pass later
-		}
 		e.Attempts++
 		e.NextAttempt = now.Add(g.backoff(e.Attempts, g.Timing.BackoffCap, x.RetryAfter))
+		if x.Code == CodeCertificateRejected && (n.e.Problem == nil || n.e.Problem.Code != x.Code) {
+			told = append(told, g.event(EventRejected, e, false, "code", string(x.Code))) // once, although it may pass later
+		}
 	}
-	g.keep(e)
+	g.keep(e, told...)
 }
 
 // remedy corrects the kind where the engine knows better.
@@ -92,9 +93,6 @@ func (g *Engine) lookAgain(e Enrollment, x *Error, now time.Time) time.Time {
 // end closes an enrollment without a certificate. Callers hold mu.
 func (g *Engine) end(e Enrollment, x *Error) {
 	e.State, e.Changed, e.NextAttempt = Over, g.now(), time.Time{}
-	if !g.keep(e) {
-		return
-	}
 	code := EventEnded
 	switch x.Code {
 	case CodeCertificateRejected:
@@ -103,7 +101,9 @@ func (g *Engine) end(e Enrollment, x *Error) {
 		code = EventRefused
 	default:
 	}
-	g.audit(code, e, false, "code", string(x.Code))
+	if !g.keep(e, g.event(code, e, false, "code", string(x.Code))) {
+		return
+	}
 	if e.Replaces == "" && code != EventEnded {
 		g.notify(e, NoticeRefused)
 	}
@@ -111,8 +111,8 @@ func (g *Engine) end(e Enrollment, x *Error) {
 
 // keep commits; if the record cannot be written, memory keeps the state that is
 // on record, with the problem, and the step is repeated later.
-func (g *Engine) keep(e Enrollment) bool {
-	err := g.commit(e)
+func (g *Engine) keep(e Enrollment, told ...Event) bool {
+	err := g.save(e, told...)
 	if err == nil {
 		return true
 	}

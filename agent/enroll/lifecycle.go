@@ -257,14 +257,15 @@ func (g *Engine) advance(n *entry, st step, mut change) error {
 	if st.to == Active {
 		batch = g.succession(e)
 	}
-	if err := g.commit(batch...); err != nil {
-		return err
-	}
+	var told []Event
 	if st.to != Consented || !e.Consent.NotNeeded { // nobody gave what nobody was asked for
-		g.audit(st.event, e, true)
+		told = append(told, g.event(st.event, e, true))
 	}
 	for _, old := range batch[1:] {
-		g.audit(EventKept, old, true, "replaced_by", string(e.ID))
+		told = append(told, g.event(EventKept, old, true, "replaced_by", string(e.ID)))
+	}
+	if err := g.commit(batch, told...); err != nil {
+		return err
 	}
 	if st.to == Active {
 		g.notifyActive(e)

@@ -240,15 +240,14 @@ func (g *Engine) begin(e Enrollment, w place) (*entry, error) {
 	if e.Store == "" {
 		e.Problem = g.problem(e, Waiting, g.storeless(w))
 	}
-	if err := g.commit(e); err != nil {
-		return nil, err
-	}
-	g.started[w.slot] = append(g.started[w.slot], e.Created)
 	code := EventWanted
 	if e.Replaces != "" {
 		code = EventRenewal
 	}
-	g.audit(code, e, true, "reason", string(e.Reason))
+	if err := g.save(e, g.event(code, e, true, "reason", string(e.Reason))); err != nil {
+		return nil, err
+	}
+	g.started[w.slot] = append(g.started[w.slot], e.Created)
 	return g.byID[id], nil
 }
 
@@ -279,7 +278,7 @@ func (g *Engine) takeOver(n *entry, a Assignment) error {
 	}
 	e := n.e
 	e.Assignment = a
-	if err := g.commit(e); err != nil {
+	if err := g.save(e); err != nil {
 		return err
 	}
 	n.woken = n.woken || !g.mustAsk(e)
@@ -315,12 +314,12 @@ func (g *Engine) placeOne(n *entry, all map[slot]*occupants, wanted []place) err
 				return nil
 			}
 			e.Problem = g.problem(e, Waiting, x)
-			return g.commit(e)
+			return g.save(e)
 		}
 		if o := all[w.slot]; o == nil || o.active == nil && o.progress == nil {
 			e.Store, e.Problem, e.NextAttempt = w.slot.store, nil, time.Time{}
 			all[w.slot] = &occupants{progress: n}
-			return g.commit(e)
+			return g.save(e)
 		}
 		settled = true
 	}
@@ -328,7 +327,7 @@ func (g *Engine) placeOne(n *entry, all map[slot]*occupants, wanted []place) err
 		return nil // no longer wanted at all
 	}
 	e.State, e.Unwanted, e.Changed = Over, true, g.now()
-	return g.commit(e)
+	return g.save(e)
 }
 
 // markUnwanted stops what policy no longer gives, and takes it up again if it
@@ -340,6 +339,7 @@ func (g *Engine) markUnwanted(wanted []place) error {
 		is[w.slot] = true
 	}
 	var changed []Enrollment
+	var told []Event
 	for _, n := range g.order {
 		e := n.e
 		unwanted := !is[slotOf(e)]
@@ -352,14 +352,9 @@ func (g *Engine) markUnwanted(wanted []place) error {
 			if n.asking != nil {
 				n.asking()
 			}
+			told = append(told, g.event(EventEnded, e, true, "code", "unwanted"))
 		}
 		changed = append(changed, e)
 	}
-	err := g.commit(changed...)
-	for _, e := range changed {
-		if err == nil && e.State == Over {
-			g.audit(EventEnded, e, true, "code", "unwanted")
-		}
-	}
-	return err
+	return g.commit(changed, told...)
 }

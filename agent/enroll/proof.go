@@ -113,7 +113,7 @@ func (g *Engine) reinstall(ctx context.Context, n *entry) {
 		g.Log.Warn("certificate not put back", "enrollment", e.ID, "user", e.Assignment.User, "error", err.Error())
 		return
 	}
-	g.audit(EventInstalled, n.e, true, "again", "true")
+	g.tell(g.event(EventInstalled, n.e, true, "again", "true"))
 	g.proveSoon(n)
 }
 
@@ -173,21 +173,22 @@ func (g *Engine) proofDone(n *entry, p Proof) {
 		}
 		e.Problem = g.problem(e, kind, proofFailed(kind, code, p))
 	}
-	if g.keepProof(n, e) && news {
-		g.audit(EventProved, e, p.OK(), "failure", p.Failure)
+	var told []Event
+	if news {
+		told = append(told, g.event(EventProved, e, p.OK(), "failure", p.Failure))
 	}
+	g.keepProof(n, e, told...)
 }
 
 // keepProof commits; without a record the proof is made again later.
-func (g *Engine) keepProof(n *entry, e Enrollment) bool {
+func (g *Engine) keepProof(n *entry, e Enrollment, told ...Event) {
 	dirty := g.dirty
-	err := g.commit(e)
+	err := g.save(e, told...)
 	g.dirty = dirty // a proof is no reason for anything
 	if err != nil {
 		g.recordFailed(n, err)
 		n.e.NextProof = n.e.NextAttempt
 	}
-	return err == nil
 }
 
 // proveSoon makes the next proof due. Callers hold mu.

@@ -90,7 +90,7 @@ func (g *Engine) suggest(suggested map[string]time.Time) error {
 			changed = append(changed, e)
 		}
 	}
-	return g.commit(changed...)
+	return g.commit(changed)
 }
 
 // Filter picks enrollments: of one user, or of all if User is empty; by ID or by
@@ -134,10 +134,10 @@ func (g *Engine) Revoked(id ID, reason string, at time.Time) error {
 	}
 	e := n.e
 	e.Revoked = true
-	if err := g.commit(e); err != nil {
+	ev := g.event(EventRevoked, e, true, "reason", reason, "revoked_at", at.UTC().Format(time.RFC3339))
+	if err := g.save(e, ev); err != nil {
 		return err
 	}
-	g.audit(EventRevoked, e, true, "reason", reason, "revoked_at", at.UTC().Format(time.RFC3339))
 	g.notify(e, NoticeRevoked)
 	g.planNow()
 	return nil

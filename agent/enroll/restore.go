@@ -41,11 +41,12 @@ func (g *Engine) Restore(known []Known) error {
 	known = slices.Clone(known)
 	slices.SortFunc(known, func(a, b Known) int { return cmp.Compare(b.ID, a.ID) }) // newest first
 	batch := g.rebuild(known)
-	if err := g.commit(batch...); err != nil {
-		return err
-	}
+	told := make([]Event, 0, len(batch))
 	for _, e := range batch {
-		g.audit(EventAdopted, e, true, "state", string(e.State))
+		told = append(told, g.event(EventAdopted, e, true, "state", string(e.State)))
+	}
+	if err := g.commit(batch, told...); err != nil {
+		return err
 	}
 	g.Rebuilding = false
 	for id, s := range g.strangers {

@@ -51,12 +51,7 @@ func (g *Engine) pass(ctx context.Context) time.Duration {
 		}
 	}
 	g.sendNotices(ctx)
-	events := len(g.events) > 0
-	if events {
-		g.unlock()
-	} else {
-		g.mu.Unlock() // without waking ourselves
-	}
+	g.mu.Unlock() // without waking ourselves
 	return max(next.Sub(now), 0)
 }
 
@@ -255,12 +250,16 @@ func (g *Engine) runStep(ctx context.Context, n *entry, st step) {
 		}
 		return
 	}
+	var told []Event
 	if mut != nil { // what was learned although the step failed
 		e := n.e
 		mut(&e)
 		g.put(e)
+		if st.needs == needsPerson {
+			told = g.verdictTold(e, e.Consent.Verdict)
+		}
 	}
-	g.hold(n, err)
+	g.hold(n, err, told...)
 }
 
 // noteAuthority moves the brake: an answer opens it. A rejected certificate may

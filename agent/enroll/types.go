@@ -397,9 +397,12 @@ type Sessions interface {
 	Session(user string) (Session, bool)
 }
 
-// Ledger keeps enrollments: what Save returned for survives a crash.
+// Ledger keeps enrollments and the events that tell of them.
 type Ledger interface {
-	Save(e ...Enrollment) error
+	// Save puts all of both on record or, with an error, nothing: an event is
+	// never lost while its change is kept, nor told of one that was not. What it
+	// returned for survives a crash. Either may be empty.
+	Save(es []Enrollment, told []Event) error
 	Load() ([]Enrollment, error)
 }
 

@@ -16,6 +16,7 @@ type Agent interface {
 	Mover
 	Confirmer
 	Doctor
+	Librarian
 	Attacher
 }
 
@@ -53,6 +54,13 @@ type Doctor interface {
 	Diagnose(ctx context.Context) (status.Checks, error)
 	// Settings may hold secrets; this package masks them for everybody.
 	Settings(ctx context.Context) (status.Settings, error)
+}
+
+// Librarian keeps what people's old mail needs.
+type Librarian interface {
+	// MailChecked takes what somebody found in his own mail; User and At are set
+	// by this package, and the rest is bounded but a claim.
+	MailChecked(ctx context.Context, c enroll.MailCheck) error
 }
 
 // Attacher learns of the sessions that helpers lend. The calls for one session

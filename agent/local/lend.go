@@ -208,12 +208,14 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 	}
 }
 
-// How long a helper waits before it dials again: from the first to the last,
-// with full jitter. A lending that held is a fresh start, so a service that is
-// restarted has its helpers back in a second; the last wait is for machines
-// whose service is not there at all, which shall not be woken for nothing.
+// How long a helper waits before it dials again: from againFirst to againLast,
+// with full jitter, while the service is not there at all, so that a machine is
+// not woken for nothing. A service that took the session and went is there and
+// restarts: it is dialed every few seconds, however often it goes, and from
+// againFirst on if the session held.
 const (
 	againFirst = time.Second
+	againSoon  = 5 * time.Second
 	againLast  = 10 * time.Minute
 	heldLong   = time.Minute
 )
@@ -244,8 +246,12 @@ func (d Dialer) AttachForever(ctx context.Context, l Lending) {
 			return
 		}
 		l.Report(err)
-		if !lent.IsZero() && time.Since(lent) > heldLong {
+		switch {
+		case lent.IsZero(): // nobody took the session
+		case time.Since(lent) > heldLong:
 			wait = againFirst
+		default:
+			wait = min(wait, againSoon)
 		}
 		if !pause(ctx, jitter(wait)) {
 			return

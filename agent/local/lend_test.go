@@ -3,13 +3,16 @@ package local
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"smime-agent/agent/enroll"
+	"smime-agent/platform"
 )
 
 // In virtual time: a service that is absent for a day is dialed every few minutes.
@@ -99,4 +102,75 @@ func (d deaf) Install(context.Context, enroll.InstallWanted) error {
 	d.entered <- struct{}{}
 	<-d.never
 	return nil
+}
+
+// In virtual time: a service that goes again and again, each time soon after it
+// took the session, has its helper back within seconds every time. The waits are
+// for services that are not there.
+func TestAServiceThatRestartsOftenGetsItsHelperBackEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		serving := make(chan net.Conn)
+		d := Dialer{Address: "x", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			near, far := net.Pipe()
+			select {
+			case serving <- far:
+				return near, nil
+			default: // nobody accepts
+				return nil, errors.New("nobody home")
+			}
+		}}
+		go d.AttachForever(ctx, Lending{Session: newMemory()})
+		for range 20 {
+			agent := newScripted()
+			restarted, life := time.Now(), startMemory(t, agent, serving)
+			<-agent.attached
+			if took := time.Since(restarted); took > 2*againSoon {
+				t.Errorf("the helper came back after %v", took)
+			}
+			time.Sleep(3 * time.Second)
+			life.stop()
+			time.Sleep(time.Second) // until the service manager starts it again
+		}
+	})
+}
+
+// memoryListener accepts what is dialed through a channel.
+type memoryListener struct {
+	dialed <-chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.dialed:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// life is a service from its start to its end.
+type life struct{ stop func() }
+
+// startMemory starts a service that is reached without a system's socket.
+func startMemory(t *testing.T, agent *scripted, dialed <-chan net.Conn) life {
+	t.Helper()
+	s := &Server{Agent: agent, Log: slog.New(slog.DiscardHandler), PeerOf: func(net.Conn) (platform.Peer, error) {
+		return platform.Peer{User: "uid:1000"}, nil
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, &memoryListener{dialed: dialed, closed: make(chan struct{})}) }()
+	return life{stop: func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}}
 }

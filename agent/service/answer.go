@@ -154,9 +154,13 @@ func (s *Service) enrollment(id enroll.ID) (enroll.Enrollment, bool) {
 
 func (s *Service) facts() status.Facts {
 	s.mu.Lock()
+	checks := s.memory.Mail
+	s.mu.Unlock()
+	mail := s.mailNow(checks) // asks the engine, which has locks of its own
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := status.Facts{
-		Version: s.options.Version, Started: s.started, Starting: s.starting,
+		Version: s.options.Version, Started: s.started, Starting: s.starting, Mail: mail,
 		Device: status.Device{
 			ID: s.joined.DeviceID, Name: s.machine.Hostname, Joined: s.joined.DeviceID != "",
 			IdentityFrom: s.joined.NotBefore, IdentityEnds: s.joined.NotAfter, Server: s.settings.Server, LastContact: s.memory.Contact,

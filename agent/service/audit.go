@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -22,6 +23,7 @@ const (
 	eventTokenTaken       enroll.EventCode = "join-token-taken"
 	eventIdentityRenewed  enroll.EventCode = "identity-renewed"
 	eventPolicyChanged    enroll.EventCode = "policy-changed"
+	eventAnchorTrusted    enroll.EventCode = "anchor-trusted"
 	eventSettingsChanged  enroll.EventCode = "settings-changed"
 	eventSettingsRejected enroll.EventCode = "settings-rejected"
 	eventRecordDamaged    enroll.EventCode = "record-damaged"
@@ -63,9 +65,11 @@ const outboxLimit = 10_000
 const reportBatch = 100
 
 // auditTrail writes each event to audit.log and to the outbox for central
-// management. Whoever files an event does not wait for the disk: one goroutine
-// takes all that is queued, in one transaction. A line that cannot be written
-// is an error in the log, never a reason to stop work.
+// management. An enrollment's events are on record with the change that they
+// tell of ([ledger]); for those of the service itself nobody waits. The lines of
+// audit.log follow, written by one goroutine; after a crash the next start writes
+// those that are missing. A line that cannot be written is an error in the log,
+// never a reason to stop work.
 type auditTrail struct {
 	out     io.Writer
 	record  *state.DB
@@ -75,10 +79,17 @@ type auditTrail struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	queue   []state.AuditEvent
+	queue   []filed
 	more    chan struct{}
 	done    chan struct{}
 	dropped uint64
+}
+
+// filed is an event whose line is to be written; kept says that it is in the
+// outbox already.
+type filed struct {
+	state.AuditEvent
+	kept bool
 }
 
 func newAuditTrail(s *Service) *auditTrail {
@@ -89,20 +100,45 @@ func newAuditTrail(s *Service) *auditTrail {
 	if dropped, err := s.record.Dropped(); err == nil {
 		a.dropped = dropped
 	}
+	a.enqueue(a.missed(s.logs.audit.Filename), true)
 	go a.write()
 	return a
 }
 
-// file takes an event; it never blocks for long.
+// named gives events their IDs, which sort by age.
+func named(events []enroll.Event) ([]state.AuditEvent, error) {
+	all := make([]state.AuditEvent, 0, len(events))
+	for _, e := range events {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("name audit event %s: %w", e.Code, err)
+		}
+		all = append(all, state.AuditEvent{ID: id.String(), Event: e})
+	}
+	return all, nil
+}
+
+// file takes an event of the service itself; it never blocks for long.
 func (a *auditTrail) file(e enroll.Event) {
-	id, err := uuid.NewV7()
+	events, err := named([]enroll.Event{e})
 	if err != nil {
 		a.log.Error("audit event not named", "event", string(e.Code), "error", err)
 		return
 	}
+	a.enqueue(events, false)
+}
+
+// enqueue has the events' lines written, and the events put into the outbox if
+// they are not kept there already.
+func (a *auditTrail) enqueue(events []state.AuditEvent, kept bool) {
+	if len(events) == 0 {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.queue = append(a.queue, state.AuditEvent{ID: id.String(), Event: e})
+	for _, e := range events {
+		a.queue = append(a.queue, filed{e, kept})
+	}
 	select {
 	case a.more <- struct{}{}:
 	default:
@@ -131,9 +167,7 @@ func (a *auditTrail) flush() {
 	if len(queue) == 0 {
 		return
 	}
-	if err := a.record.Append(queue...); err != nil {
-		a.log.Error("audit events not kept for central management", "count", len(queue), "error", err)
-	}
+	a.keep(queue)
 	var lost uint64
 	if dropped, err := a.record.Dropped(); err == nil {
 		lost, a.dropped = dropped-a.dropped, dropped
@@ -150,6 +184,22 @@ func (a *auditTrail) flush() {
 		if err != nil {
 			a.log.Error("audit event not written", "event", line.Event, "error", err)
 		}
+	}
+}
+
+// keep puts into the outbox what is not there yet.
+func (a *auditTrail) keep(queue []filed) {
+	var events []state.AuditEvent
+	for _, e := range queue {
+		if !e.kept {
+			events = append(events, e.AuditEvent)
+		}
+	}
+	if len(events) == 0 {
+		return
+	}
+	if err := a.record.Save(nil, events...); err != nil {
+		a.log.Error("audit events not kept for central management", "count", len(events), "error", err)
 	}
 }
 

@@ -320,6 +320,7 @@ func (s *Service) takePolicy(p enroll.Policy) error {
 	if before == nil || before.Revision != p.Revision {
 		s.log.Info("policy in force", "revision", p.Revision, "assignments", len(p.Assignments))
 		s.event(eventPolicyChanged, outcomeSuccess, "detail", "revision "+p.Revision)
+		s.trustAnchors(p)
 	}
 	s.watchers.tell()
 	return nil

@@ -139,7 +139,7 @@ func (s *Service) open() error {
 
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
-		Ledger: s.record, Sessions: lent{s}, Authority: authority{s}, Now: s.now, Audit: s.audit.file,
+		Ledger: ledger{s.audit}, Sessions: lent{s}, Authority: authority{s}, Now: s.now,
 		Log: s.log, Rebuilding: opened.Damaged,
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
@@ -160,6 +160,7 @@ func (s *Service) openEngine(opened state.Opened) error {
 		if err := s.engine.Apply(*s.policy); err != nil {
 			s.log.Error("stored policy not applied", "error", err)
 		}
+		s.trustAnchors(*s.policy)
 	}
 	return nil
 }

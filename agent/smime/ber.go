@@ -2,6 +2,7 @@ package smime
 
 import (
 	"fmt"
+	"math"
 
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -45,9 +46,19 @@ func (e element) constructed() bool { return e.tag&0x20 != 0 }
 // minimal is the size of the shortest header for the content.
 func (e element) minimal() int { return len(appendHeader(nil, e.tag, e.length)) }
 
+// readElement reads the header of an element that must be there as a whole.
 func readElement(in []byte) (element, error) {
+	e, err := readHeader(in)
+	if err == nil && e.length > len(in)-e.header {
+		return element{}, ErrCutOff
+	}
+	return e, err
+}
+
+// readHeader reads a header; what it heads need not be there.
+func readHeader(in []byte) (element, error) {
 	if len(in) < 2 {
-		return element{}, fmt.Errorf("%w: cut off", ErrMalformed)
+		return element{}, ErrCutOff
 	}
 	e := element{tag: asn1.Tag(in[0]), header: 2, length: int(in[1])}
 	switch {
@@ -62,20 +73,47 @@ func readElement(in []byte) (element, error) {
 		return e, nil
 	default:
 		n := int(in[1] & 0x7f)
-		if n > 8 || len(in) < 2+n {
+		if n > 8 {
 			return element{}, fmt.Errorf("%w: bad length", ErrMalformed)
+		}
+		if len(in) < 2+n {
+			return element{}, ErrCutOff
 		}
 		e.header, e.length = 2+n, 0
 		for _, b := range in[2 : 2+n] {
-			if e.length = e.length<<8 | int(b); e.length > maxMessage {
+			if e.length > math.MaxInt>>8 {
 				return element{}, fmt.Errorf("%w: bad length", ErrMalformed)
 			}
+			e.length = e.length<<8 | int(b)
 		}
 	}
-	if e.length > len(in)-e.header {
-		return element{}, fmt.Errorf("%w: cut off", ErrMalformed)
-	}
 	return e, nil
+}
+
+// sizeOf is how long the element at the beginning of in is, header and all.
+// [ErrCutOff] if in ends before it does.
+func sizeOf(in []byte, depth int) (int, error) {
+	e, err := readElement(in)
+	if err != nil || e.length >= 0 {
+		return e.header + e.length, err
+	}
+	if depth > maxDepth {
+		return 0, fmt.Errorf("%w: nested too deeply", ErrMalformed)
+	}
+	at := e.header
+	for {
+		if len(in)-at < 2 {
+			return 0, ErrCutOff
+		}
+		if in[at] == 0 && in[at+1] == 0 {
+			return at + 2, nil
+		}
+		n, err := sizeOf(in[at:], depth+1)
+		if err != nil {
+			return 0, err
+		}
+		at += n
+	}
 }
 
 // isDefinite says that in is one element without anything to normalize. Most

@@ -34,11 +34,15 @@ func Recipients(der []byte) ([]Recipient, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.named(), nil
+}
+
+func (e *envelope) named() []Recipient {
 	all := make([]Recipient, 0, len(e.recipients))
 	for _, r := range e.recipients {
 		all = append(all, Recipient{Issuer: r.id.issuer, Serial: r.id.serial, KeyID: r.id.keyID, Algorithm: r.name()})
 	}
-	return all, nil
+	return all
 }
 
 // maxRecipients bounds what a stranger can make us keep.
@@ -94,16 +98,20 @@ func readEnvelope(der []byte) (*envelope, error) {
 		!body.SkipOptionalASN1(context0Constructed) || !body.ReadASN1(&infos, cryptoasn1.SET) {
 		return nil, fmt.Errorf("%w: enveloped data", ErrMalformed)
 	}
-	for !infos.Empty() {
-		if err := e.readRecipientInfo(&infos); err != nil {
-			return nil, err
+	e.content = body
+	return e, e.readRecipientInfos(infos)
+}
+
+func (e *envelope) readRecipientInfos(in cryptobyte.String) error {
+	for !in.Empty() {
+		if err := e.readRecipientInfo(&in); err != nil {
+			return err
 		}
 		if len(e.recipients) > maxRecipients {
-			return nil, fmt.Errorf("%w: more than %d recipients", ErrUnsupported, maxRecipients)
+			return fmt.Errorf("%w: more than %d recipients", ErrUnsupported, maxRecipients)
 		}
 	}
-	e.content = body
-	return e, nil
+	return nil
 }
 
 // readRecipientInfo reads one RecipientInfo (RFC 5652 §6.2): key transport is an

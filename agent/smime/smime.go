@@ -7,6 +7,7 @@ package smime
 import (
 	"crypto/ecdh"
 	"errors"
+	"fmt"
 )
 
 // What can be wrong with a message. Errors of this package wrap one of these,
@@ -14,6 +15,9 @@ import (
 var (
 	// ErrMalformed says that the bytes are not the CMS structure they should be.
 	ErrMalformed = errors.New("malformed message")
+	// ErrCutOff is an [ErrMalformed] whose bytes end too early: with more of them
+	// it may be right.
+	ErrCutOff = fmt.Errorf("%w: cut off", ErrMalformed)
 	// ErrUnsupported says that the message uses what this package does not know,
 	// or refuses as too weak.
 	ErrUnsupported = errors.New("unsupported algorithm or structure")

@@ -24,12 +24,12 @@ func grown(t testing.TB) ([]byte, []enroll.Enrollment) {
 	for i, e := range want {
 		for _, s := range []enroll.State{enroll.Wanted, enroll.Consented, enroll.Requested} {
 			e.State = s
-			if err := d.Save(e); err != nil {
+			if err := d.save(e); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if i%3 == 0 {
-			if err := d.Append(audit(enroll.Event{At: start, Code: enroll.EventWanted, Enrollment: e})); err != nil {
+			if err := d.Save(nil, audit(enroll.Event{At: start, Code: enroll.EventWanted, Enrollment: e})); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -38,7 +38,7 @@ func grown(t testing.TB) ([]byte, []enroll.Enrollment) {
 	if err := d.SavePolicy(policy); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Save(want...); err != nil {
+	if err := d.save(want...); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, d)
@@ -77,7 +77,7 @@ func survive(t *testing.T, name string, bad []byte, want []enroll.Enrollment) Op
 			t.Errorf("%s: %+v with %d enrollments", name, opened, len(got))
 		}
 	}
-	if err := d.Save(sample(99)); err != nil {
+	if err := d.save(sample(99)); err != nil {
 		t.Errorf("%s: save: %v", name, err)
 	}
 	mustClose(t, d)
@@ -231,7 +231,7 @@ func TestDamageWhileOpen(t *testing.T) {
 	if _, err := d.Load(); enroll.AsError(err).Code != enroll.CodeRecordFailed {
 		t.Errorf("Load of a broken file: %v", err)
 	}
-	if err := d.Save(want[0]); err == nil {
+	if err := d.save(want[0]); err == nil {
 		t.Error("Save into a broken file succeeded")
 	}
 	_ = d.Close()

@@ -34,14 +34,14 @@ func TestDiskFull(t *testing.T) {
 	saved := 0
 	var err error
 	for saved < 1000 {
-		if err = d.Save(sample(saved)); err != nil {
+		if err = d.save(sample(saved)); err != nil {
 			break
 		}
 		saved++
 	}
 	wantRecordFailed(t, err, syscall.ENOSPC)
 	for range 20 { // it stays full: an error each time, and nothing gets lost
-		wantRecordFailed(t, d.Save(sample(saved)), syscall.ENOSPC)
+		wantRecordFailed(t, d.save(sample(saved)), syscall.ENOSPC)
 	}
 	wantSaved(t, d, saved)
 	mustClose(t, d)
@@ -53,7 +53,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Save(sample(saved)); err != nil {
+	if err := d.save(sample(saved)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 	wantSaved(t, d, saved+1)
@@ -81,7 +81,7 @@ func TestDiskFullAtCreation(t *testing.T) {
 	if opened.Damaged {
 		t.Errorf("opened = %+v", opened)
 	}
-	if err := d.Save(sample(1)); err != nil {
+	if err := d.save(sample(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -153,7 +153,7 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	})
 	path := filepath.Join(dir, "agent.db")
 	d, _ := mustOpen(t, path)
-	if err := d.Save(sample(0)); err != nil {
+	if err := d.save(sample(0)); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, d)

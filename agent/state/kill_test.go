@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // child saves enrollment after enrollment, goes on after an error, and says for
 // each on standard output whether it was saved.
 func child(path, mode string) int {
-	d, opened, err := Open(path, Options{Now: time.Now})
+	d, opened, err := Open(path, Options{Now: time.Now, OutboxLimit: 1 << 20})
 	if err != nil {
 		fmt.Println("open failed:", err)
 		return 3
@@ -57,7 +57,8 @@ func child(path, mode string) int {
 		e := sample(i)
 		prev := sample(max(0, i-1))
 		prev.State = enroll.Active
-		if err := d.Save(e, prev); err != nil {
+		told := audit(enroll.Event{At: start, Code: enroll.EventSubmitted, Enrollment: e, Outcome: "success"})
+		if err := d.Save([]enroll.Enrollment{e, prev}, told); err != nil {
 			fmt.Printf("failed %d %s %v\n", i, enroll.AsError(err).Code, err)
 			i--
 			continue
@@ -87,11 +88,18 @@ func TestKill(t *testing.T) {
 	for i := range kills {
 		acknowledged = max(acknowledged, killOnce(t, path, rng))
 		if i%50 == 49 { // start anew before a run takes long
-			verify(t, path, acknowledged)
+			once(t, verify(t, path, acknowledged))
 			path, acknowledged = filepath.Join(t.TempDir(), "agent.db"), -1
 			continue
 		}
-		verify(t, path, acknowledged)
+		once(t, verify(t, path, acknowledged))
+	}
+}
+
+func once(t *testing.T, repeated int) {
+	t.Helper()
+	if repeated != 0 {
+		t.Errorf("%d events tell of what was told before", repeated)
 	}
 }
 
@@ -123,7 +131,10 @@ func killOnce(t *testing.T, path string, rng *rand.Rand) int {
 	return last
 }
 
-func verify(t *testing.T, path string, acknowledged int) {
+// verify holds the record against what was acknowledged, and gives how many of
+// its events tell of what another one told already: none, unless a save failed
+// although it had come to the disk.
+func verify(t *testing.T, path string, acknowledged int) (repeated int) {
 	t.Helper()
 	d, opened := mustOpen(t, path)
 	defer mustClose(t, d)
@@ -134,11 +145,26 @@ func verify(t *testing.T, path string, acknowledged int) {
 	if len(es) <= acknowledged {
 		t.Fatalf("%d enrollments, save %d was acknowledged", len(es), acknowledged)
 	}
+	told, err := d.Pending(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := map[enroll.ID]int{}
+	for _, a := range told {
+		events[a.Event.Enrollment.ID]++
+	}
+	if len(events) != len(es) {
+		t.Fatalf("%d enrollments, but events of %d", len(es), len(events))
+	}
 	for i, e := range es {
 		if e.ID != sample(i).ID || (i < len(es)-1 && e.State != enroll.Active) {
 			t.Fatalf("enrollment %d is %s, %s", i, e.ID, e.State)
 		}
+		if events[e.ID] == 0 {
+			t.Fatalf("no event tells of %s", e.ID)
+		}
 	}
+	return len(told) - len(events)
 }
 
 // output runs a child to its end and gives what it said. A child that died of

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"smime-agent/agent/enroll"
 )
@@ -16,23 +17,19 @@ type AuditEvent struct {
 	Event enroll.Event `json:"event"`
 }
 
-// Append puts events into the outbox. If it is full the oldest make room, which
-// [DB.Dropped] counts. Of the enrollment's certificates only the leaf is kept,
-// and the CSR is not.
-func (d *DB) Append(events ...AuditEvent) error {
-	return d.update("keep audit events", func(t *transaction) error {
-		for _, a := range events {
-			if a.ID == "" {
-				return errors.New("audit event has no ID")
-			}
-			a.Event.Enrollment.CSR = nil
-			a.Event.Enrollment.Chain = a.Event.Enrollment.Chain[:min(1, len(a.Event.Enrollment.Chain))]
-			if err := t.put(bucketOutbox, a.ID, a); err != nil {
-				return err
-			}
+// send puts events into the outbox.
+func (t *transaction) send(events []AuditEvent, limit int) error {
+	for _, a := range events {
+		if a.ID == "" {
+			return errors.New("audit event has no ID")
 		}
-		return t.makeRoom(d.outboxLimit)
-	})
+		a.Event.Enrollment.CSR = nil
+		a.Event.Enrollment.Chain = a.Event.Enrollment.Chain[:min(1, len(a.Event.Enrollment.Chain))]
+		if err := t.put(bucketOutbox, a.ID, a); err != nil {
+			return err
+		}
+	}
+	return t.makeRoom(limit)
 }
 
 func (t *transaction) makeRoom(limit int) error {
@@ -49,7 +46,7 @@ func (t *transaction) makeRoom(limit int) error {
 	return nil
 }
 
-// Pending gives at most n events, oldest first.
+// Pending gives at most n events (0 for all), oldest first.
 func (d *DB) Pending(n int) ([]AuditEvent, error) {
 	var events []AuditEvent
 	err := d.view("read audit events", func(t *transaction) error {
@@ -62,6 +59,24 @@ func (d *DB) Pending(n int) ([]AuditEvent, error) {
 			return nil
 		})
 	})
+	return events, err
+}
+
+// Newest gives at most n events, the newest last.
+func (d *DB) Newest(n int) ([]AuditEvent, error) {
+	var events []AuditEvent
+	err := d.view("read audit events", func(t *transaction) error {
+		c := t.tx.Bucket([]byte(bucketOutbox)).Cursor()
+		for k, v := c.Last(); k != nil && len(events) < n; k, v = c.Prev() {
+			var e AuditEvent
+			if err := decode(bucketOutbox, string(k), v, &e); err != nil {
+				return fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			events = append(events, e)
+		}
+		return nil
+	})
+	slices.Reverse(events)
 	return events, err
 }
 

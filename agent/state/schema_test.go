@@ -154,7 +154,7 @@ func TestNewerSchemaIsRefusedAndLeftAlone(t *testing.T) {
 func TestDowngradeFromAnAdditiveSchema(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.db")
 	d, _ := mustOpen(t, path)
-	if err := d.Save(samples(3)...); err != nil {
+	if err := d.save(samples(3)...); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, d)
@@ -168,7 +168,7 @@ func TestDowngradeFromAnAdditiveSchema(t *testing.T) {
 	if opened != (Opened{}) {
 		t.Errorf("opened = %+v", opened)
 	}
-	if err := d.Save(sample(7)); err != nil {
+	if err := d.save(sample(7)); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, d)

@@ -29,8 +29,6 @@ type DB struct {
 	broken       atomic.Bool
 }
 
-var _ enroll.Ledger = (*DB)(nil)
-
 // Sync is what is remembered of the exchange with central management.
 type Sync struct {
 	// Next is when to ask again, by this machine's clock.
@@ -46,6 +44,8 @@ type Sync struct {
 	Users []User `json:"users,omitempty"`
 	// Orders are IDs of central management's orders that are done.
 	Orders []string `json:"orders,omitempty"`
+	// Mail is what looks through people's old mail found, newest last.
+	Mail []enroll.MailCheck `json:"mail,omitempty"`
 }
 
 // User is an account of this machine.
@@ -73,9 +73,12 @@ func (d *DB) Close() error {
 	return nil
 }
 
-// Save writes all of them or, with an error, none.
-func (d *DB) Save(es ...enroll.Enrollment) error {
-	return d.update("save enrollments", func(t *transaction) error {
+// Save writes enrollments, and puts the audit events that tell of them into the
+// outbox, in one transaction: all of it or, with an error, nothing. Of an event's
+// enrollment only the leaf of the chain is kept, and the CSR is not. If the
+// outbox is full the oldest events make room, which [DB.Dropped] counts.
+func (d *DB) Save(es []enroll.Enrollment, events ...AuditEvent) error {
+	return d.update("save enrollments and audit events", func(t *transaction) error {
 		for _, e := range es {
 			if e.ID == "" {
 				return errors.New("enrollment has no ID")
@@ -84,7 +87,7 @@ func (d *DB) Save(es ...enroll.Enrollment) error {
 				return err
 			}
 		}
-		return nil
+		return t.send(events, d.outboxLimit)
 	})
 }
 

@@ -35,6 +35,9 @@ type Facts struct {
 	// Started is when the service started; Starting says that it is not done.
 	Started  time.Time
 	Starting bool
+	// Mail is what looks through people's old mail found, brought up to date with
+	// what is in their stores now.
+	Mail []enroll.MailCheck
 	// Raised are conditions that the service has seen itself.
 	Raised []Raised
 }
@@ -60,7 +63,7 @@ func Build(f Facts, enrollments []enroll.Enrollment, now time.Time) Report {
 	r := Report{
 		Version: f.Version, At: now, Device: f.Device, Organization: f.Organization,
 		Users:       append([]User{}, f.Users...),
-		Credentials: make([]Credential, 0, len(enrollments)),
+		Credentials: make([]Credential, 0, len(enrollments)), Mail: f.Mail,
 	}
 	for _, e := range enrollments {
 		r.Credentials = append(r.Credentials, b.credential(e))
@@ -68,6 +71,7 @@ func Build(f Facts, enrollments []enroll.Enrollment, now time.Time) Report {
 	}
 	b.judgeDevice()
 	b.judgeUsers()
+	b.judgeMail()
 	for _, raised := range f.Raised {
 		b.raise(raised)
 	}
@@ -272,6 +276,7 @@ func (b *builder) credential(e enroll.Enrollment) Credential {
 	if len(e.Chain) > 0 {
 		describe(&c, e.Chain[0])
 	}
+	c.Key, c.NeededBy = e.KeyName(), b.neededBy(e)
 	return c
 }
 
@@ -284,5 +289,5 @@ func describe(c *Credential, der []byte) {
 	}
 	sum := sha256.Sum256(der)
 	c.Serial, c.Fingerprint = leaf.SerialNumber.Text(16), hex.EncodeToString(sum[:])
-	c.Issuer, c.NotBefore = leaf.Issuer.String(), leaf.NotBefore
+	c.Issuer, c.NotBefore, c.KeyID = leaf.Issuer.String(), leaf.NotBefore, hex.EncodeToString(leaf.SubjectKeyId)
 }

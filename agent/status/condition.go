@@ -30,11 +30,14 @@ const (
 	RecordRebuilding   enroll.Code = "record-rebuilding"
 	PolicyMissing      enroll.Code = "policy-missing"
 	PolicyUnusable     enroll.Code = "policy-unusable"
+	AnchorsUntrusted   enroll.Code = "anchors-untrusted"
 	CertificateEnding  enroll.Code = "certificate-ending"
 	CertificateEnded   enroll.Code = "certificate-ended"
 	CertificateRevoked enroll.Code = "certificate-revoked"
 	NothingAssigned    enroll.Code = "nothing-assigned"
 	MachineCloned      enroll.Code = "machine-cloned"
+	OldMailUnreadable  enroll.Code = "old-mail-unreadable"
+	OldMailOtherKey    enroll.Code = "old-mail-other-key"
 	Restarting         enroll.Code = "restarting"
 )
 
@@ -141,11 +144,14 @@ var definitions = []Definition{
 	{Code: RecordRebuilding, Severity: Info, Machine: true},
 	{Code: PolicyMissing, Severity: Warning, Machine: true, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyUnusable}, unjoined...)},
 	{Code: PolicyUnusable, Severity: Error, Machine: true, HiddenBy: []enroll.Code{DeviceRefused, MachineCloned}},
+	{Code: AnchorsUntrusted, Severity: Warning, Machine: true},
 	{Code: CertificateEnding, Severity: Warning, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: CertificateEnded, Severity: Error, HiddenBy: []enroll.Code{CertificateRevoked}},
 	{Code: CertificateRevoked, Severity: Error},
 	{Code: NothingAssigned, Severity: Info, Wait: 2 * time.Minute, HiddenBy: append([]enroll.Code{PolicyMissing}, unjoined...)},
 	{Code: MachineCloned, Severity: Error, Machine: true},
+	{Code: OldMailUnreadable, Severity: Warning},
+	{Code: OldMailOtherKey, Severity: Info},
 	{Code: Restarting, Severity: Info, Machine: true},
 }
 

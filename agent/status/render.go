@@ -124,6 +124,9 @@ func (p *page) row(c Credential) []string {
 	if c.Problem != nil {
 		state += " (" + p.title(c.Problem.Code) + ")"
 	}
+	if c.NeededBy > 0 {
+		state += ", " + p.t.Count("status.needed", c.NeededBy)
+	}
 	proof := "none"
 	if c.Proof != nil {
 		proof = "failed"

@@ -19,6 +19,8 @@ type Report struct {
 	Users        []User       `json:"users"`
 	Credentials  []Credential `json:"credentials"`
 	Conditions   []Condition  `json:"conditions"`
+	// Mail is what looks through old mail found, newest last.
+	Mail []enroll.MailCheck `json:"mail,omitempty"`
 }
 
 // Device is this machine as central management knows it.
@@ -70,9 +72,15 @@ type Credential struct {
 	Reason     enroll.Reason `json:"reason"`
 	// Serial is the certificate's number and Fingerprint its SHA-256, both in
 	// lower-case hex.
-	Serial      string          `json:"serial,omitempty"`
-	Fingerprint string          `json:"fingerprint,omitempty"`
-	Issuer      string          `json:"issuer,omitempty"`
+	Serial      string `json:"serial,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Issuer      string `json:"issuer,omitempty"`
+	// KeyID is the certificate's subject key identifier in lower-case hex, and Key
+	// the name of the key in its store.
+	KeyID string    `json:"key_id,omitempty"`
+	Key   enroll.ID `json:"key,omitempty"`
+	// NeededBy is how many messages need this key, as far as mail was looked through.
+	NeededBy    int             `json:"needed_by_messages,omitempty"`
 	NotBefore   time.Time       `json:"not_before,omitzero"`
 	NotAfter    time.Time       `json:"not_after,omitzero"`
 	RenewAt     time.Time       `json:"renew_at,omitzero"`
@@ -101,6 +109,7 @@ type Problem struct {
 func (r Report) For(user string) Report {
 	r.Users = slices.DeleteFunc(slices.Clone(r.Users), func(u User) bool { return u.ID != user })
 	r.Credentials = slices.DeleteFunc(slices.Clone(r.Credentials), func(c Credential) bool { return c.User != user })
+	r.Mail = slices.DeleteFunc(slices.Clone(r.Mail), func(c enroll.MailCheck) bool { return c.User != user })
 	r.Conditions = slices.DeleteFunc(slices.Clone(r.Conditions), func(c Condition) bool {
 		return c.User != user && (c.User != "" || !define(c.Code).Machine)
 	})

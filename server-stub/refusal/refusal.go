@@ -29,6 +29,7 @@ const domain = "smime-agent"
 const (
 	overloadRetry = 5 * time.Second
 	diskRetry     = time.Minute
+	databaseRetry = 15 * time.Second
 	pendingRetry  = time.Minute
 )
 
@@ -98,6 +99,12 @@ func Status(err error) (out error, internal bool) {
 		return r.status(), true
 	}
 	switch {
+	case errors.Is(err, store.ErrUnavailable): // first, since the reason may be a time that ran out; the store logs when it begins and ends
+		r := &refusal{
+			code: codes.Unavailable, reason: controlv1.Reason_REASON_UNAVAILABLE,
+			text: "The server's database does not answer at the moment.", retry: databaseRetry,
+		}
+		return r.status(), false
 	case errors.Is(err, context.Canceled):
 		return status.FromContextError(context.Canceled).Err(), false
 	case errors.Is(err, context.DeadlineExceeded):
@@ -108,6 +115,9 @@ func Status(err error) (out error, internal bool) {
 			text: "The server has more to do than it can queue.", retry: overloadRetry,
 		}
 		return r.status(), false
+	case errors.Is(err, store.ErrNoSnapshot):
+		return status.Error(codes.FailedPrecondition,
+			"The records are in PostgreSQL: back them up with pg_dump, or by the database's own continuous archiving."), false
 	}
 	// What exactly is wrong inside is nobody's business outside.
 	r := &refusal{

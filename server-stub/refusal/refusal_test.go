@@ -26,6 +26,8 @@ func TestStatus(t *testing.T) {
 	}{
 		{fmt.Errorf("x: %w", store.ErrOverloaded), codes.ResourceExhausted, "OVERLOADED", true, false},
 		{fmt.Errorf("x: %w", ca.ErrOverloaded), codes.ResourceExhausted, "OVERLOADED", true, false},
+		{fmt.Errorf("x: %w: %w", store.ErrUnavailable, context.DeadlineExceeded), codes.Unavailable, "UNAVAILABLE", true, false},
+		{fmt.Errorf("x: %w", store.ErrNoSnapshot), codes.FailedPrecondition, "", false, false},
 		{errors.New("disk full"), codes.Unavailable, "UNAVAILABLE", true, true},
 		{fmt.Errorf("x: %w", &lint.Error{}), codes.FailedPrecondition, "LINT_FAILED", false, true},
 		{New(controlv1.Reason_REASON_DEVICE_PENDING, "wait"), codes.FailedPrecondition, "DEVICE_PENDING", true, false},

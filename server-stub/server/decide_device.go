@@ -8,6 +8,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
@@ -35,7 +36,7 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 			return noDevice(req.GetId())
 		}
 		device.State = state
-		if err := store.PutJSON(tx, store.Devices, []byte(device.ID), device); err != nil {
+		if err := roster.PutDevice(tx, device); err != nil {
 			return err
 		}
 		if req.GetAdmit() {

@@ -7,51 +7,47 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
-	"smime-agent/server-stub/coverage"
-	"smime-agent/server-stub/filter"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
-const (
-	maxPage = 500
-	// pageBytes ends a page early, well under what a gRPC client takes.
-	pageBytes = 2 << 20
-	// maxScan is how many devices one call looks through for a filter that few pass.
-	maxScan = 20_000
-)
-
-// ListDevices lists devices in the order in which they joined.
+// ListDevices lists devices in the order in which they joined. The devices are
+// handed to the caller as they are stored, in wire form: to the encoder they
+// are fields that it need not know.
 func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
-	return a.Devices(req)
+	wire, next, err := a.page(req)
+	resp := &controlv1.ListDevicesResponse{NextPageToken: next}
+	resp.ProtoReflect().SetUnknown(wire)
+	return resp, err
 }
 
 // Devices gives a page of the devices that pass the request's filters.
 func (s *Server) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
-	size := int(min(req.GetPageSize(), maxPage))
-	if size == 0 {
-		size = maxPage
+	wire, next, err := s.page(req)
+	if err != nil {
+		return nil, err
 	}
 	resp := &controlv1.ListDevicesResponse{}
-	seen, bytes, now := 0, 0, s.now()
-	err := s.store.View(func(tx store.Tx) error {
-		return store.EachJSON(tx, store.Devices, []byte(req.GetPageToken()), func(key []byte, d store.Device) bool {
-			if len(resp.GetDevices()) == size || bytes > pageBytes || seen == maxScan {
-				resp.NextPageToken = string(key)
-				return false
-			}
-			seen++
-			if req.GetState() != "" && d.State != req.GetState() {
-				return true
-			}
-			device, report := s.deviceIn(tx, d)
-			if filter.Device(req, device, report, coverage.LastHeard(device), now) {
-				resp.Devices = append(resp.Devices, device)
-				bytes += proto.Size(device)
-			}
-			return true
-		})
-	})
+	err = proto.Unmarshal(wire, resp)
+	resp.NextPageToken = next
 	return resp, err
+}
+
+func (s *Server) page(req *controlv1.ListDevicesRequest) (wire []byte, next string, err error) {
+	members, now := s.fleet.all(), s.now()
+	err = s.store.View(func(tx store.Tx) error {
+		wire, next = roster.Page(tx, req, now, func(id []byte) (roster.Contact, bool) {
+			m := members[string(id)]
+			if m == nil {
+				return roster.Contact{}, false
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return roster.Contact{Last: m.last, Next: m.next, Revision: m.revision}, true
+		})
+		return nil
+	})
+	return wire, next, err
 }
 
 // deviceIn reads what there is to say of a device. It reads the transaction it
@@ -63,22 +59,7 @@ func (s *Server) deviceIn(tx store.Tx, d store.Device) (*controlv1.Device, *cont
 	if err != nil {
 		report = &controlv1.SyncRequest{}
 	}
-	out := &controlv1.Device{
-		Id: d.ID, State: d.State, Joined: timestamppb.New(d.Joined), IdentityEnds: timestamppb.New(d.IdentityEnds),
-		Facts: &controlv1.DeviceFacts{
-			Hostname: d.Hostname, Os: d.OS, OsVersion: d.OSVersion, AgentVersion: d.AgentVersion, MachineIdHash: d.MachineID,
-		},
-		Conditions:  report.GetConditions(),
-		Credentials: uint32(len(report.GetCredentials())),
-	}
-	for _, user := range report.GetUsers() {
-		out.Accounts = append(out.Accounts, user.GetAccount())
-	}
-	for _, c := range report.GetCredentials() {
-		if c.GetProof().GetOk() {
-			out.Proved++
-		}
-	}
+	out := roster.Describe(d, report)
 	if m := s.fleet.peek(d.ID); m != nil {
 		m.mu.Lock()
 		last, out.PolicyRevision = m.last, m.revision

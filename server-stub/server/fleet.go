@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
@@ -196,8 +197,7 @@ type contact struct {
 
 func putContacts(tx store.Tx, contacts []contact) error {
 	for _, c := range contacts {
-		report, _, _ := store.Stamped(tx.Get(store.Statuses, []byte(c.id)))
-		if err := tx.Put(store.Statuses, []byte(c.id), store.Stamp(report, c.last)); err != nil {
+		if err := roster.PutContact(tx, c.id, c.last); err != nil {
 			return err
 		}
 	}

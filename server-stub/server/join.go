@@ -15,6 +15,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
@@ -183,7 +184,7 @@ func (j *joining) commit(tx store.Tx) error {
 			return nil // the certificate of the earlier call still holds
 		}
 		j.result.Identity, j.result.IdentityEnds = j.fresh.Identity, j.fresh.IdentityEnds
-		return store.PutJSON(tx, store.Devices, []byte(j.result.ID), j.result)
+		return roster.PutDevice(tx, j.result)
 	}
 	var token store.Token
 	if _, err := store.GetJSON(tx, store.Tokens, j.token, &token); err != nil {
@@ -199,7 +200,7 @@ func (j *joining) commit(tx store.Tx) error {
 	if err := store.PutJSON(tx, store.Tokens, j.token, token); err != nil {
 		return err
 	}
-	if err := store.PutJSON(tx, store.Devices, []byte(device.ID), device); err != nil {
+	if err := roster.PutDevice(tx, device); err != nil {
 		return err
 	}
 	return tx.Put(store.Joins, j.index(), []byte(device.ID))
@@ -236,7 +237,7 @@ func (s *Server) RenewIdentity(ctx context.Context, req *controlv1.RenewIdentity
 			return judgeState(store.Removed)
 		}
 		device.IdentityEnds = cert.NotAfter
-		return store.PutJSON(tx, store.Devices, []byte(id), device)
+		return roster.PutDevice(tx, device)
 	})
 	if err != nil {
 		return nil, err

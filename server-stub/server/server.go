@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
@@ -143,7 +145,7 @@ func New(c Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if err := s.loadPolicy(); err != nil {
+	if err := errors.Join(s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()
 		return nil, err
 	}

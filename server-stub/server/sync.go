@@ -14,6 +14,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/orders"
+	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
 
@@ -113,15 +114,7 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	if same {
 		return nil
 	}
-	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if err := tx.Put(store.Statuses, []byte(id), store.Stamp(data, now)); err != nil {
-			return err
-		}
-		if err := orders.EndProved(tx, id, req); err != nil {
-			return err
-		}
-		return updateFacts(tx, id, req.GetFacts())
-	})
+	err = s.store.Update(ctx, func(tx store.Tx) error { return fileReport(tx, id, req, data, now) })
 	if err != nil {
 		return err
 	}
@@ -131,24 +124,31 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	return nil
 }
 
-// updateFacts keeps the inventory true when a machine is renamed or updated.
-func updateFacts(tx store.Tx, id string, facts *controlv1.DeviceFacts) error {
-	if facts == nil {
-		return nil
-	}
+// fileReport keeps the report, and the inventory true when a machine was renamed or updated.
+func fileReport(tx store.Tx, id string, req *controlv1.SyncRequest, data []byte, now time.Time) error {
 	var device store.Device
 	found, err := store.GetJSON(tx, store.Devices, []byte(id), &device)
-	if err != nil || !found {
+	if err != nil {
 		return err
 	}
-	fresh := device
-	fresh.Hostname, fresh.OS, fresh.OSVersion = facts.GetHostname(), facts.GetOs(), facts.GetOsVersion()
-	fresh.AgentVersion = facts.GetAgentVersion()
-	if fresh.Hostname == device.Hostname && fresh.OS == device.OS &&
-		fresh.OSVersion == device.OSVersion && fresh.AgentVersion == device.AgentVersion {
-		return nil
+	if !found {
+		return judgeState(store.Removed)
 	}
-	return store.PutJSON(tx, store.Devices, []byte(id), fresh)
+	fresh := device
+	if facts := req.GetFacts(); facts != nil {
+		fresh.Hostname, fresh.OS, fresh.OSVersion = facts.GetHostname(), facts.GetOs(), facts.GetOsVersion()
+		fresh.AgentVersion = facts.GetAgentVersion()
+	}
+	if fresh.Hostname != device.Hostname || fresh.OS != device.OS ||
+		fresh.OSVersion != device.OSVersion || fresh.AgentVersion != device.AgentVersion {
+		if err := store.PutJSON(tx, store.Devices, []byte(id), fresh); err != nil {
+			return err
+		}
+	}
+	if err := roster.PutReport(tx, fresh, data, now); err != nil {
+		return err
+	}
+	return orders.EndProved(tx, id, req)
 }
 
 func (s *Server) addPolicy(resp *controlv1.SyncResponse, m *member, req *controlv1.SyncRequest, had string) error {

@@ -204,7 +204,7 @@ func (b *Bolt) commit(batch []*update) {
 			continue
 		}
 		for i, u := range batch {
-			if results[i] == nil && err != nil {
+			if err != nil { // refusals too: they may rest on what was not committed
 				results[i] = fmt.Errorf("commit: %w", err)
 			}
 			u.reply <- results[i]
@@ -221,7 +221,7 @@ type boltTx struct {
 func (t *boltTx) bucket(name Bucket) *bbolt.Bucket {
 	b := t.tx.Bucket([]byte(name))
 	b.FillPercent = scattered
-	if name == Certificates || name == Devices {
+	if name == Certificates || name == Devices || name == Roster {
 		b.FillPercent = ordered
 	}
 	return b

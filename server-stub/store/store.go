@@ -1,7 +1,6 @@
 // Package store keeps the reference server's records: a narrow key-value
-// interface with transactions, and bbolt behind it. What Update returned for is
-// on the disk. Another store, such as a database server shared by several
-// servers, has only the four methods of [Store] to fill.
+// interface with transactions, and bbolt behind it; package postgres has another
+// store, which several servers can share. What Update returned for is on the disk.
 package store
 
 import (
@@ -33,6 +32,8 @@ const (
 	Challenges   Bucket = "challenges"   // serial number → challenge
 	Mailboxes    Bucket = "mailboxes"    // device ID, hash of user and mailbox → confirmed
 	Proofs       Bucket = "proofs"       // device ID, order ID → times of the proofs before the order
+	Forwards     Bucket = "forwards"     // serial number of what another CA is asked for → when it may be asked again
+	Roster       Bucket = "roster"       // device ID → what a listing needs of devices and statuses
 )
 
 // Buckets lists them all.
@@ -40,7 +41,7 @@ func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
 		Marks, Pending, Ready, Orders, Events, Reminders, Challenges,
-		Mailboxes, Proofs,
+		Mailboxes, Proofs, Forwards, Roster,
 	}
 }
 
@@ -49,6 +50,11 @@ var (
 	ErrOverloaded = errors.New("the store's queue is full")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("the store is closed")
+	// ErrUnavailable: the database does not answer. What was to be written may be
+	// there nevertheless, if the answer to a commit was lost: who repeats the call finds out.
+	ErrUnavailable = errors.New("the database does not answer")
+	// ErrNoSnapshot: the store is copied by the database's own tools.
+	ErrNoSnapshot = errors.New("the records are in PostgreSQL")
 )
 
 // Tx is what can be done in one transaction. Slices it hands out are valid
@@ -70,11 +76,11 @@ type Store interface {
 	// Update writes all that write puts, or nothing if write gives an error,
 	// and returns once it is on the disk. Write may be run more than once and must
 	// set whatever it leaves outside anew each time. Errors: write's own,
-	// [ErrOverloaded], [ErrClosed], ctx's, and those of the disk. After ctx's error
+	// [ErrOverloaded], [ErrClosed], [ErrUnavailable], ctx's, and those of the disk. After ctx's error
 	// the writes may or may not be there.
 	Update(ctx context.Context, write func(Tx) error) error
 	// Snapshot writes a consistent copy of everything, in the form that the store
-	// opens, while others go on.
+	// opens, while others go on. [ErrNoSnapshot] where the database has its own tools.
 	Snapshot(to io.Writer) error
 	Close() error
 }

@@ -92,11 +92,20 @@ func (a *app) json(v any, indent string) error {
 
 func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
+	var mail string
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Check what can be wrong on this machine", Args: cobra.NoArgs,
 		Long: "Check what can be wrong on this machine: the service's own checks, and those of\n" +
-			"your session.\n\nExit codes: 0 all passed, 2 some failed, 3 the service is not running.",
+			"your session.\n\nExit codes: 0 all passed, 2 some failed, 3 the service is not running.\n\n" +
+			"With --mail, look instead through your own old mail: for which keys it is encrypted,\n" +
+			"and whether they are here. PATH is a Maildir, an mbox file, one message, or a folder\n" +
+			"with any of these in it, such as a profile of Thunderbird. No content is read.\n\n" +
+			"Exit codes: 0 all can be opened, 1 some need keys that the agent never had or could\n" +
+			"not be judged, 2 some need a key of the agent that is gone.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("mail") {
+				return a.oldMail(cmd.Context(), mail, asJSON)
+			}
 			checks, err := a.examine(cmd.Context())
 			if writing := a.writeChecks(checks, asJSON); writing != nil {
 				return writing
@@ -111,6 +120,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().StringVar(&mail, "mail", "", "look through the old mail at `PATH`: which keys does it need?")
 	return cmd
 }
 

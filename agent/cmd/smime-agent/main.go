@@ -24,7 +24,7 @@ func main() {
 	err := run(ctx, env{
 		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Width: terminalWidth, Now: time.Now, Version: builtAs(),
-		Dial: platform.Dial, User: platform.CurrentUser, Stores: storeNames,
+		Dial: platform.Dial, User: platform.CurrentUser, Stores: storeNames, Keys: heldKeys,
 		Address: func() string { s, _ := config.Load(config.SystemSources(nil)); return s.Address },
 		Serve:   serve, Control: control,
 	})

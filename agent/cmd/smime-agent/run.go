@@ -34,6 +34,8 @@ type env struct {
 	Dial    func(ctx context.Context, address string) (net.Conn, error)
 	User    func() (platform.User, error)
 	Stores  func(context.Context) ([]string, error)
+	// Keys lists the keys of whoever runs this that have a certificate.
+	Keys    func(context.Context) (Held, error)
 	Serve   func(context.Context, ServeOptions) error
 	Control func(context.Context, ControlAction) error
 }

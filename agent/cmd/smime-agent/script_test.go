@@ -55,6 +55,7 @@ func scriptedMain() {
 			}
 			return []string{"nss:default", "file"}, nil
 		},
+		Keys: func(context.Context) (Held, error) { return Held{Stores: []string{"nss:default"}}, nil },
 		Serve: func(_ context.Context, o ServeOptions) error {
 			fmt.Printf("serving config=%s state=%s version=%s\n", o.ConfigFile, o.StateDir, o.Version)
 			return nil
@@ -171,6 +172,10 @@ func (c *company) Settings(context.Context) (status.Settings, error) {
 		{Name: "server", Value: "control.corp.example:443", Source: "policy"},
 		{Name: "join-token", Value: "geheim", Source: "file", Secret: true},
 	}}, nil
+}
+
+func (c *company) MailChecked(_ context.Context, m enroll.MailCheck) error {
+	return c.did(fmt.Sprintf("%s mail %d/%d keys %d", m.User, m.Opened, m.Encrypted, len(m.Keys)), []enroll.ID{"-"})
 }
 func (c *company) Attached(local.Attachment) {}
 func (c *company) Changed(local.Attachment)  {}

@@ -19,6 +19,7 @@ const (
 	encoding = windows.X509_ASN_ENCODING | windows.PKCS_7_ASN_ENCODING
 
 	keyProvInfoProperty  = 2  // CERT_KEY_PROV_INFO_PROP_ID
+	usageProperty        = 9  // CERT_ENHKEY_USAGE_PROP_ID
 	friendlyNameProperty = 11 // CERT_FRIENDLY_NAME_PROP_ID
 	archivedProperty     = 19 // CERT_ARCHIVED_PROP_ID
 
@@ -34,7 +35,7 @@ var (
 	procCertGetCertificateContextProperty = cryptDLL.NewProc("CertGetCertificateContextProperty")
 )
 
-// CertStore is an open certificate store of the user.
+// CertStore is an open certificate store of the user, or of the machine.
 type CertStore struct {
 	handle  windows.Handle
 	changed bool
@@ -42,13 +43,22 @@ type CertStore struct {
 
 // OpenCertStore opens one of the user's stores. Archived certificates are seen.
 func OpenCertStore(name string) (*CertStore, error) {
+	return openCertStore(windows.CERT_SYSTEM_STORE_CURRENT_USER, name)
+}
+
+// OpenMachineStore opens one of the machine's stores, which only the system and
+// administrators may change.
+func OpenMachineStore(name string) (*CertStore, error) {
+	return openCertStore(windows.CERT_SYSTEM_STORE_LOCAL_MACHINE, name)
+}
+
+func openCertStore(whose uint32, name string) (*CertStore, error) {
 	w, err := text(name)
 	if err != nil {
 		return nil, err
 	}
 	h, err := windows.CertOpenStore(windows.CERT_STORE_PROV_SYSTEM_W, 0, 0,
-		windows.CERT_SYSTEM_STORE_CURRENT_USER|windows.CERT_STORE_ENUM_ARCHIVED_FLAG|windows.CERT_STORE_MAXIMUM_ALLOWED_FLAG,
-		uintptr(unsafe.Pointer(w)))
+		whose|windows.CERT_STORE_ENUM_ARCHIVED_FLAG|windows.CERT_STORE_MAXIMUM_ALLOWED_FLAG, uintptr(unsafe.Pointer(w)))
 	if err != nil {
 		return nil, failed("CertOpenStore", err)
 	}
@@ -74,6 +84,10 @@ type Filed struct {
 	Key KeyLocation
 	// Name is the friendly name.
 	Name string
+	// Usage is what the store's owner restricts the certificate to, beside what the
+	// certificate says: an ExtKeyUsageSyntax in DER (RFC 5280 §4.2.1.12); nil for
+	// no restriction.
+	Usage []byte
 	// Archived ones are shown to no mail program.
 	Archived bool
 }
@@ -89,6 +103,9 @@ func (s *CertStore) List() ([]Filed, error) {
 		}
 		if value := property(c, friendlyNameProperty); value != nil {
 			f.Name = value.text(0)
+		}
+		if value := property(c, usageProperty); value != nil {
+			f.Usage = value.bytes()
 		}
 		f.Archived = hasProperty(c, archivedProperty)
 		all = append(all, f)
@@ -145,6 +162,31 @@ func (s *CertStore) AddIssuer(der []byte) error {
 		return err
 	}
 	defer func() { _ = windows.CertFreeCertificateContext(c) }()
+	return s.add(c, windows.CERT_STORE_ADD_USE_EXISTING)
+}
+
+// emailOnly is an ExtKeyUsageSyntax of id-kp-emailProtection, and of
+// id-kp-OCSPSigning, without which the CA's own answers about revocation would
+// not count (RFC 5280 §4.2.1.12, RFC 6960 §4.2.2.2).
+var emailOnly = []byte{
+	0x30, 0x14,
+	0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x04,
+	0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x09,
+}
+
+// AddAnchor files a root with a name, restricted to e-mail, unless it is there.
+func (s *CertStore) AddAnchor(der []byte, name string) error {
+	c, err := newContext(der)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = windows.CertFreeCertificateContext(c) }()
+	if err := setName(c, name); err != nil {
+		return err
+	}
+	if err := setBlob(c, usageProperty, emailOnly); err != nil {
+		return err
+	}
 	return s.add(c, windows.CERT_STORE_ADD_USE_EXISTING)
 }
 

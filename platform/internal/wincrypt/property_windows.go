@@ -1,6 +1,7 @@
 package wincrypt
 
 import (
+	"bytes"
 	"runtime"
 	"unsafe"
 
@@ -43,9 +44,14 @@ func setName(c *windows.CertContext, name string) error {
 	if err != nil {
 		return err
 	}
-	blob := &windows.CryptDataBlob{Size: uint32(len(w) * 2), Data: (*byte)(unsafe.Pointer(&w[0]))}
-	err = setProperty(c, friendlyNameProperty, unsafe.Pointer(blob))
-	runtime.KeepAlive(w)
+	return setBlob(c, friendlyNameProperty, unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), len(w)*2))
+}
+
+// setBlob sets a property that is a CRYPT_DATA_BLOB; the system copies it.
+func setBlob(c *windows.CertContext, id uintptr, content []byte) error {
+	blob := &windows.CryptDataBlob{Size: uint32(len(content)), Data: &content[0]}
+	err := setProperty(c, id, unsafe.Pointer(blob))
+	runtime.KeepAlive(content)
 	return err
 }
 
@@ -88,6 +94,11 @@ func hasProperty(c *windows.CertContext, id uintptr) bool {
 // units are the memory as UTF-16.
 func (v *value) units() []uint16 {
 	return unsafe.Slice((*uint16)(unsafe.Pointer(&v.words[0])), v.size/2)
+}
+
+// bytes are a copy of the memory.
+func (v *value) bytes() []byte {
+	return bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&v.words[0])), v.size))
 }
 
 // text gives the text that begins at an offset in bytes and ends at a NUL or

@@ -792,6 +792,218 @@ func (x *SettingsResponse) GetReport() []byte {
 	return nil
 }
 
+type ReportMailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The folder or file that was looked through.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// How many messages there are; encrypted ones; those of them that a key which is
+	// here opens; those that do not say for whom they are encrypted.
+	Messages      uint32     `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	Encrypted     uint32     `protobuf:"varint,3,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Opened        uint32     `protobuf:"varint,4,opt,name=opened,proto3" json:"opened,omitempty"`
+	Obscure       uint32     `protobuf:"varint,5,opt,name=obscure,proto3" json:"obscure,omitempty"`
+	Keys          []*MailKey `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportMailRequest) Reset() {
+	*x = ReportMailRequest{}
+	mi := &file_local_v1_local_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportMailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportMailRequest) ProtoMessage() {}
+
+func (x *ReportMailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportMailRequest.ProtoReflect.Descriptor instead.
+func (*ReportMailRequest) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReportMailRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReportMailRequest) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetEncrypted() uint32 {
+	if x != nil {
+		return x.Encrypted
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetOpened() uint32 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetObscure() uint32 {
+	if x != nil {
+		return x.Obscure
+	}
+	return 0
+}
+
+func (x *ReportMailRequest) GetKeys() []*MailKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type ReportMailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportMailResponse) Reset() {
+	*x = ReportMailResponse{}
+	mi := &file_local_v1_local_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportMailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportMailResponse) ProtoMessage() {}
+
+func (x *ReportMailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportMailResponse.ProtoReflect.Descriptor instead.
+func (*ReportMailResponse) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
+}
+
+// MailKey is a key that some messages need.
+type MailKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for a key that the agent did not make.
+	EnrollmentId string `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	// How the messages name its certificate: issuer (RFC 4514) and serial number
+	// (lower-case hex), or key identifier (lower-case hex).
+	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Serial string `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	KeyId  string `protobuf:"bytes,4,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// "here", "gone", "unseen" (its store could not be looked into) or "unknown".
+	Presence      string `protobuf:"bytes,5,opt,name=presence,proto3" json:"presence,omitempty"`
+	Messages      uint32 `protobuf:"varint,6,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailKey) Reset() {
+	*x = MailKey{}
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailKey) ProtoMessage() {}
+
+func (x *MailKey) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailKey.ProtoReflect.Descriptor instead.
+func (*MailKey) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MailKey) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *MailKey) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *MailKey) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *MailKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *MailKey) GetPresence() string {
+	if x != nil {
+		return x.Presence
+	}
+	return ""
+}
+
+func (x *MailKey) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 // AttachRequest is what a helper sends: Hello first, then answers to tasks.
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -807,7 +1019,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +1031,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[18]
+	mi := &file_local_v1_local_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +1044,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{18}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -906,7 +1118,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1130,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[19]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1143,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Hello) GetVersion() string {
@@ -963,7 +1175,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1187,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1200,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
 }
 
 // AttachResponse is what the service sends: a task, or the end of one.
@@ -1005,7 +1217,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1229,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1242,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -1094,7 +1306,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1318,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1331,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Task) GetId() uint64 {
@@ -1254,7 +1466,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1478,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1491,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cancel) GetTaskId() uint64 {
@@ -1308,7 +1520,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1532,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1545,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TaskResult) GetTaskId() uint64 {
@@ -1453,7 +1665,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1677,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1690,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetKind() string {
@@ -1518,7 +1730,7 @@ type InventoryTask struct {
 
 func (x *InventoryTask) Reset() {
 	*x = InventoryTask{}
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1742,7 @@ func (x *InventoryTask) String() string {
 func (*InventoryTask) ProtoMessage() {}
 
 func (x *InventoryTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1755,7 @@ func (x *InventoryTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryTask.ProtoReflect.Descriptor instead.
 func (*InventoryTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InventoryTask) GetModules() []*PkcsModule {
@@ -1563,7 +1775,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1787,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1800,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1617,7 +1829,7 @@ type InventoryResult struct {
 
 func (x *InventoryResult) Reset() {
 	*x = InventoryResult{}
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1841,7 @@ func (x *InventoryResult) String() string {
 func (*InventoryResult) ProtoMessage() {}
 
 func (x *InventoryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1854,7 @@ func (x *InventoryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResult.ProtoReflect.Descriptor instead.
 func (*InventoryResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InventoryResult) GetStores() []*StoreFound {
@@ -1680,7 +1892,7 @@ type StoreFound struct {
 
 func (x *StoreFound) Reset() {
 	*x = StoreFound{}
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1904,7 @@ func (x *StoreFound) String() string {
 func (*StoreFound) ProtoMessage() {}
 
 func (x *StoreFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1917,7 @@ func (x *StoreFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreFound.ProtoReflect.Descriptor instead.
 func (*StoreFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StoreFound) GetName() string {
@@ -1758,7 +1970,7 @@ type KeyFound struct {
 
 func (x *KeyFound) Reset() {
 	*x = KeyFound{}
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1982,7 @@ func (x *KeyFound) String() string {
 func (*KeyFound) ProtoMessage() {}
 
 func (x *KeyFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1995,7 @@ func (x *KeyFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFound.ProtoReflect.Descriptor instead.
 func (*KeyFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeyFound) GetEnrollmentId() string {
@@ -1840,7 +2052,7 @@ type RequestTask struct {
 
 func (x *RequestTask) Reset() {
 	*x = RequestTask{}
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2064,7 @@ func (x *RequestTask) String() string {
 func (*RequestTask) ProtoMessage() {}
 
 func (x *RequestTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2077,7 @@ func (x *RequestTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestTask.ProtoReflect.Descriptor instead.
 func (*RequestTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestTask) GetEnrollmentId() string {
@@ -1942,7 +2154,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2166,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2179,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RequestResult) GetCsr() []byte {
@@ -2005,7 +2217,7 @@ type InstallTask struct {
 
 func (x *InstallTask) Reset() {
 	*x = InstallTask{}
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2229,7 @@ func (x *InstallTask) String() string {
 func (*InstallTask) ProtoMessage() {}
 
 func (x *InstallTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2242,7 @@ func (x *InstallTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallTask.ProtoReflect.Descriptor instead.
 func (*InstallTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InstallTask) GetEnrollmentId() string {
@@ -2076,7 +2288,7 @@ type InstallResult struct {
 
 func (x *InstallResult) Reset() {
 	*x = InstallResult{}
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2300,7 @@ func (x *InstallResult) String() string {
 func (*InstallResult) ProtoMessage() {}
 
 func (x *InstallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2313,7 @@ func (x *InstallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResult.ProtoReflect.Descriptor instead.
 func (*InstallResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
 }
 
 type ProveTask struct {
@@ -2125,7 +2337,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2349,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2362,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2238,7 +2450,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2462,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2475,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -2326,7 +2538,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2550,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2563,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -2393,7 +2605,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2617,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2630,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -2487,7 +2699,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2711,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2724,7 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AskResult) GetVerdict() string {
@@ -2538,7 +2750,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2762,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2775,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2644,7 +2856,22 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x06report\x18\x01 \x01(\fR\x06report\"\x11\n" +
 	"\x0fSettingsRequest\"*\n" +
 	"\x10SettingsResponse\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\fR\x06report\"\xa2\x01\n" +
+	"\x06report\x18\x01 \x01(\fR\x06report\"\xba\x01\n" +
+	"\x11ReportMailRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\x12\x1c\n" +
+	"\tencrypted\x18\x03 \x01(\rR\tencrypted\x12\x16\n" +
+	"\x06opened\x18\x04 \x01(\rR\x06opened\x12\x18\n" +
+	"\aobscure\x18\x05 \x01(\rR\aobscure\x12%\n" +
+	"\x04keys\x18\x06 \x03(\v2\x11.local.v1.MailKeyR\x04keys\"\x14\n" +
+	"\x12ReportMailResponse\"\xad\x01\n" +
+	"\aMailKey\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x12\x15\n" +
+	"\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x1a\n" +
+	"\bpresence\x18\x05 \x01(\tR\bpresence\x12\x1a\n" +
+	"\bmessages\x18\x06 \x01(\rR\bmessages\"\xa2\x01\n" +
 	"\rAttachRequest\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.local.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x06result\x18\x02 \x01(\v2\x14.local.v1.TaskResultH\x00R\x06result\x12-\n" +
@@ -2786,7 +3013,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
 	"\amailbox\x18\x04 \x01(\tR\amailbox\x12#\n" +
 	"\renrollment_id\x18\x05 \x01(\tR\fenrollmentId\x12!\n" +
-	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xf6\x04\n" +
+	"\fprograms_ask\x18\x06 \x01(\bR\vprogramsAsk2\xbf\x05\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
@@ -2796,7 +3023,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05Prove\x12\x16.local.v1.ProveRequest\x1a\x17.local.v1.ProveResponse\x125\n" +
 	"\x04Sync\x12\x15.local.v1.SyncRequest\x1a\x16.local.v1.SyncResponse\x12A\n" +
 	"\bDiagnose\x12\x19.local.v1.DiagnoseRequest\x1a\x1a.local.v1.DiagnoseResponse\x12A\n" +
-	"\bSettings\x12\x19.local.v1.SettingsRequest\x1a\x1a.local.v1.SettingsResponse\x12?\n" +
+	"\bSettings\x12\x19.local.v1.SettingsRequest\x1a\x1a.local.v1.SettingsResponse\x12G\n" +
+	"\n" +
+	"ReportMail\x12\x1b.local.v1.ReportMailRequest\x1a\x1c.local.v1.ReportMailResponse\x12?\n" +
 	"\x06Attach\x12\x17.local.v1.AttachRequest\x1a\x18.local.v1.AttachResponse(\x010\x01B$Z\"smime-agent/proto/local/v1;localv1b\x06proto3"
 
 var (
@@ -2811,7 +3040,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -2831,86 +3060,92 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DiagnoseResponse)(nil),      // 15: local.v1.DiagnoseResponse
 	(*SettingsRequest)(nil),       // 16: local.v1.SettingsRequest
 	(*SettingsResponse)(nil),      // 17: local.v1.SettingsResponse
-	(*AttachRequest)(nil),         // 18: local.v1.AttachRequest
-	(*Hello)(nil),                 // 19: local.v1.Hello
-	(*Changed)(nil),               // 20: local.v1.Changed
-	(*AttachResponse)(nil),        // 21: local.v1.AttachResponse
-	(*Task)(nil),                  // 22: local.v1.Task
-	(*Cancel)(nil),                // 23: local.v1.Cancel
-	(*TaskResult)(nil),            // 24: local.v1.TaskResult
-	(*Failure)(nil),               // 25: local.v1.Failure
-	(*InventoryTask)(nil),         // 26: local.v1.InventoryTask
-	(*PkcsModule)(nil),            // 27: local.v1.PkcsModule
-	(*InventoryResult)(nil),       // 28: local.v1.InventoryResult
-	(*StoreFound)(nil),            // 29: local.v1.StoreFound
-	(*KeyFound)(nil),              // 30: local.v1.KeyFound
-	(*RequestTask)(nil),           // 31: local.v1.RequestTask
-	(*RequestResult)(nil),         // 32: local.v1.RequestResult
-	(*InstallTask)(nil),           // 33: local.v1.InstallTask
-	(*InstallResult)(nil),         // 34: local.v1.InstallResult
-	(*ProveTask)(nil),             // 35: local.v1.ProveTask
-	(*ProveResult)(nil),           // 36: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 37: local.v1.DiscardTask
-	(*AskTask)(nil),               // 38: local.v1.AskTask
-	(*AskResult)(nil),             // 39: local.v1.AskResult
-	(*NotifyTask)(nil),            // 40: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*ReportMailRequest)(nil),     // 18: local.v1.ReportMailRequest
+	(*ReportMailResponse)(nil),    // 19: local.v1.ReportMailResponse
+	(*MailKey)(nil),               // 20: local.v1.MailKey
+	(*AttachRequest)(nil),         // 21: local.v1.AttachRequest
+	(*Hello)(nil),                 // 22: local.v1.Hello
+	(*Changed)(nil),               // 23: local.v1.Changed
+	(*AttachResponse)(nil),        // 24: local.v1.AttachResponse
+	(*Task)(nil),                  // 25: local.v1.Task
+	(*Cancel)(nil),                // 26: local.v1.Cancel
+	(*TaskResult)(nil),            // 27: local.v1.TaskResult
+	(*Failure)(nil),               // 28: local.v1.Failure
+	(*InventoryTask)(nil),         // 29: local.v1.InventoryTask
+	(*PkcsModule)(nil),            // 30: local.v1.PkcsModule
+	(*InventoryResult)(nil),       // 31: local.v1.InventoryResult
+	(*StoreFound)(nil),            // 32: local.v1.StoreFound
+	(*KeyFound)(nil),              // 33: local.v1.KeyFound
+	(*RequestTask)(nil),           // 34: local.v1.RequestTask
+	(*RequestResult)(nil),         // 35: local.v1.RequestResult
+	(*InstallTask)(nil),           // 36: local.v1.InstallTask
+	(*InstallResult)(nil),         // 37: local.v1.InstallResult
+	(*ProveTask)(nil),             // 38: local.v1.ProveTask
+	(*ProveResult)(nil),           // 39: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 40: local.v1.DiscardTask
+	(*AskTask)(nil),               // 41: local.v1.AskTask
+	(*AskResult)(nil),             // 42: local.v1.AskResult
+	(*NotifyTask)(nil),            // 43: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
-	19, // 0: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
-	24, // 1: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
-	20, // 2: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
-	22, // 3: local.v1.AttachResponse.task:type_name -> local.v1.Task
-	23, // 4: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
-	26, // 5: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
-	31, // 6: local.v1.Task.request:type_name -> local.v1.RequestTask
-	33, // 7: local.v1.Task.install:type_name -> local.v1.InstallTask
-	35, // 8: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	37, // 9: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	38, // 10: local.v1.Task.ask:type_name -> local.v1.AskTask
-	40, // 11: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	25, // 12: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	28, // 13: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	32, // 14: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	34, // 15: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	36, // 16: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	39, // 17: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	27, // 18: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	29, // 19: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	30, // 20: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	25, // 21: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	41, // 22: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	27, // 23: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	27, // 24: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	27, // 25: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	41, // 26: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	41, // 27: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	27, // 28: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 29: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 30: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 31: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 32: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 33: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 34: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 35: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 36: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 37: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 38: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 39: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 40: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 41: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 42: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 43: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 44: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 45: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 46: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 47: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	21, // 48: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
+	22, // 1: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
+	27, // 2: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
+	23, // 3: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
+	25, // 4: local.v1.AttachResponse.task:type_name -> local.v1.Task
+	26, // 5: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
+	29, // 6: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
+	34, // 7: local.v1.Task.request:type_name -> local.v1.RequestTask
+	36, // 8: local.v1.Task.install:type_name -> local.v1.InstallTask
+	38, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	40, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	41, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
+	43, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	28, // 13: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	31, // 14: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	35, // 15: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	37, // 16: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	39, // 17: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	42, // 18: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	30, // 19: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	32, // 20: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	33, // 21: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	28, // 22: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	44, // 23: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	30, // 24: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	30, // 25: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	30, // 26: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	44, // 27: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	44, // 28: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	30, // 29: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 30: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 31: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 32: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 33: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 34: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 35: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 36: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 37: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 38: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 39: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	21, // 40: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 41: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 42: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 43: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 44: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 45: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 46: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 47: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 48: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 49: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 50: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	24, // 51: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	41, // [41:52] is the sub-list for method output_type
+	30, // [30:41] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -2918,16 +3153,16 @@ func file_local_v1_local_proto_init() {
 	if File_local_v1_local_proto != nil {
 		return
 	}
-	file_local_v1_local_proto_msgTypes[18].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Result)(nil),
 		(*AttachRequest_Changed)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
 		(*AttachResponse_Task)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[22].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[25].OneofWrappers = []any{
 		(*Task_Inventory)(nil),
 		(*Task_Request)(nil),
 		(*Task_Install)(nil),
@@ -2936,7 +3171,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
 		(*TaskResult_Request)(nil),
 		(*TaskResult_Install)(nil),
@@ -2949,7 +3184,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,16 +22,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_Status_FullMethodName   = "/local.v1.AgentService/Status"
-	AgentService_Watch_FullMethodName    = "/local.v1.AgentService/Watch"
-	AgentService_Decide_FullMethodName   = "/local.v1.AgentService/Decide"
-	AgentService_Renew_FullMethodName    = "/local.v1.AgentService/Renew"
-	AgentService_Confirm_FullMethodName  = "/local.v1.AgentService/Confirm"
-	AgentService_Prove_FullMethodName    = "/local.v1.AgentService/Prove"
-	AgentService_Sync_FullMethodName     = "/local.v1.AgentService/Sync"
-	AgentService_Diagnose_FullMethodName = "/local.v1.AgentService/Diagnose"
-	AgentService_Settings_FullMethodName = "/local.v1.AgentService/Settings"
-	AgentService_Attach_FullMethodName   = "/local.v1.AgentService/Attach"
+	AgentService_Status_FullMethodName     = "/local.v1.AgentService/Status"
+	AgentService_Watch_FullMethodName      = "/local.v1.AgentService/Watch"
+	AgentService_Decide_FullMethodName     = "/local.v1.AgentService/Decide"
+	AgentService_Renew_FullMethodName      = "/local.v1.AgentService/Renew"
+	AgentService_Confirm_FullMethodName    = "/local.v1.AgentService/Confirm"
+	AgentService_Prove_FullMethodName      = "/local.v1.AgentService/Prove"
+	AgentService_Sync_FullMethodName       = "/local.v1.AgentService/Sync"
+	AgentService_Diagnose_FullMethodName   = "/local.v1.AgentService/Diagnose"
+	AgentService_Settings_FullMethodName   = "/local.v1.AgentService/Settings"
+	AgentService_ReportMail_FullMethodName = "/local.v1.AgentService/ReportMail"
+	AgentService_Attach_FullMethodName     = "/local.v1.AgentService/Attach"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -58,6 +59,8 @@ type AgentServiceClient interface {
 	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
 	// Settings gives the settings in force and where each comes from.
 	Settings(ctx context.Context, in *SettingsRequest, opts ...grpc.CallOption) (*SettingsResponse, error)
+	// ReportMail hands in what the caller's own old mail needs: counts, no content.
+	ReportMail(ctx context.Context, in *ReportMailRequest, opts ...grpc.CallOption) (*ReportMailResponse, error)
 	// Attach lends a helper's session to the service, until the stream ends.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
@@ -169,6 +172,16 @@ func (c *agentServiceClient) Settings(ctx context.Context, in *SettingsRequest, 
 	return out, nil
 }
 
+func (c *agentServiceClient) ReportMail(ctx context.Context, in *ReportMailRequest, opts ...grpc.CallOption) (*ReportMailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportMailResponse)
+	err := c.cc.Invoke(ctx, AgentService_ReportMail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[1], AgentService_Attach_FullMethodName, cOpts...)
@@ -206,6 +219,8 @@ type AgentServiceServer interface {
 	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
 	// Settings gives the settings in force and where each comes from.
 	Settings(context.Context, *SettingsRequest) (*SettingsResponse, error)
+	// ReportMail hands in what the caller's own old mail needs: counts, no content.
+	ReportMail(context.Context, *ReportMailRequest) (*ReportMailResponse, error)
 	// Attach lends a helper's session to the service, until the stream ends.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedAgentServiceServer()
@@ -244,6 +259,9 @@ func (UnimplementedAgentServiceServer) Diagnose(context.Context, *DiagnoseReques
 }
 func (UnimplementedAgentServiceServer) Settings(context.Context, *SettingsRequest) (*SettingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settings not implemented")
+}
+func (UnimplementedAgentServiceServer) ReportMail(context.Context, *ReportMailRequest) (*ReportMailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportMail not implemented")
 }
 func (UnimplementedAgentServiceServer) Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
@@ -424,6 +442,24 @@ func _AgentService_Settings_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_ReportMail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportMailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ReportMail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ReportMail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ReportMail(ctx, req.(*ReportMailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Attach_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServiceServer).Attach(&grpc.GenericServerStream[AttachRequest, AttachResponse]{ServerStream: stream})
 }
@@ -469,6 +505,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Settings",
 			Handler:    _AgentService_Settings_Handler,
+		},
+		{
+			MethodName: "ReportMail",
+			Handler:    _AgentService_ReportMail_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

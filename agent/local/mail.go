@@ -1,0 +1,65 @@
+package local
+
+import (
+	"context"
+
+	"smime-agent/agent/enroll"
+	localv1 "smime-agent/proto/local/v1"
+)
+
+// Bounds of a report on old mail: keys, and messages.
+const (
+	mailKeysLimit = 200
+	messagesLimit = 1 << 30
+)
+
+// ReportMail hands in what a look through one's own old mail found. User and At
+// of the check are for the service to set.
+func (c *Client) ReportMail(ctx context.Context, m enroll.MailCheck) error {
+	r := &localv1.ReportMailRequest{
+		Path: m.Path, Messages: counted(m.Messages), Encrypted: counted(m.Encrypted), Opened: counted(m.Opened), Obscure: counted(m.Obscure),
+	}
+	for _, k := range m.Keys[:min(len(m.Keys), mailKeysLimit)] {
+		r.Keys = append(r.Keys, &localv1.MailKey{
+			EnrollmentId: string(k.Enrollment), Issuer: k.Issuer, Serial: k.Serial, KeyId: k.KeyID,
+			Presence: string(k.Presence), Messages: counted(k.Messages),
+		})
+	}
+	_, err := c.api.ReportMail(ctx, r)
+	return fromStatus(err)
+}
+
+func counted(n int) uint32 { return uint32(min(max(n, 0), messagesLimit)) } //nolint:gosec // bounded
+
+// ReportMail takes a report for the caller himself.
+func (s *service) ReportMail(ctx context.Context, r *localv1.ReportMailRequest) (*localv1.ReportMailResponse, error) {
+	p, ok := caller(ctx)
+	if !ok {
+		return nil, &Error{Reason: ReasonDenied}
+	}
+	if r.GetPath() == "" || len(r.GetKeys()) > mailKeysLimit {
+		return nil, &Error{Reason: ReasonInvalid}
+	}
+	c := enroll.MailCheck{
+		User: p.User, At: s.now(), Path: plain(r.GetPath()), Messages: bounded(r.GetMessages()), Encrypted: bounded(r.GetEncrypted()),
+		Opened: bounded(r.GetOpened()), Obscure: bounded(r.GetObscure()),
+	}
+	for _, k := range r.GetKeys() {
+		c.Keys = append(c.Keys, enroll.MailKey{
+			Enrollment: enroll.ID(plain(k.GetEnrollmentId())), Issuer: plain(k.GetIssuer()), Serial: plain(k.GetSerial()), KeyID: plain(k.GetKeyId()),
+			Presence: presence(k.GetPresence()), Messages: bounded(k.GetMessages()),
+		})
+	}
+	return &localv1.ReportMailResponse{}, s.agent.MailChecked(ctx, c)
+}
+
+func bounded(n uint32) int { return int(min(n, messagesLimit)) }
+
+// presence takes a word that is not known for "unknown".
+func presence(word string) enroll.KeyPresence {
+	switch p := enroll.KeyPresence(word); p {
+	case enroll.KeyHere, enroll.KeyGone, enroll.KeyUnseen, enroll.KeyUnknown:
+		return p
+	}
+	return enroll.KeyUnknown
+}

@@ -1,0 +1,122 @@
+package service
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/state"
+)
+
+// trailIn makes the parts of a service that a trail needs, in a folder where
+// there may be a record and a log already.
+func trailIn(t *testing.T, dir string) (*auditTrail, *logs) {
+	t.Helper()
+	l, err := openLogs(dir, 1, 3, slog.LevelInfo, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, _, err := state.Open(filepath.Join(dir, "agent.db"), state.Options{Now: time.Now, OutboxLimit: outboxLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newAuditTrail(&Service{log: slog.New(slog.DiscardHandler), logs: l, record: record}), l
+}
+
+func happened(code enroll.EventCode) enroll.Event {
+	return enroll.Event{At: time.Now(), Code: code, Outcome: outcomeSuccess, Enrollment: enroll.Enrollment{ID: "smime-e-1"}}
+}
+
+// logged are the events of audit.log and of those before it, in order.
+func logged(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "audit-*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(files)
+	var events []string
+	for _, path := range append(files, filepath.Join(dir, "audit.log")) {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(raw) {
+			var l auditLine
+			if err := json.Unmarshal(line, &l); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			events = append(events, l.Event)
+		}
+	}
+	return events
+}
+
+// TestLinesFollowTheRecord: a service that died between a transaction and its
+// line writes the line when it starts again, and no other one twice, not even
+// where the log was rotated in between.
+func TestLinesFollowTheRecord(t *testing.T) {
+	for _, rotated := range []bool{false, true} {
+		dir := t.TempDir()
+		trail, l := trailIn(t, dir)
+		e := enroll.Enrollment{ID: "smime-e-1", State: enroll.Requested}
+		if err := (ledger{trail}).Save([]enroll.Enrollment{e}, []enroll.Event{happened(enroll.EventKey), happened(enroll.EventSubmitted)}); err != nil {
+			t.Fatal(err)
+		}
+		trail.file(happened(eventPolicyChanged))
+		trail.close()
+		if rotated {
+			if err := l.audit.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// What a kill leaves: the transaction, and no line.
+		died, err := named([]enroll.Event{happened(enroll.EventIssued)})
+		if err == nil {
+			err = trail.record.Save([]enroll.Enrollment{e}, died...)
+		}
+		if err := errors.Join(err, trail.record.Close(), l.close()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second start finds nothing missing
+			trail, l = trailIn(t, dir)
+			trail.close()
+			if err := errors.Join(trail.record.Close(), l.close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := "key-created request-submitted policy-changed certificate-issued"
+		if got := strings.Join(logged(t, dir), " "); got != want {
+			t.Errorf("rotated %v: %s", rotated, got)
+		}
+	}
+}
+
+// TestNothingIsToldOfAChangeThatFailed: what could not be saved did not happen;
+// what happened without a change is in the log although the record failed.
+func TestNothingIsToldOfAChangeThatFailed(t *testing.T) {
+	dir := t.TempDir()
+	trail, l := trailIn(t, dir)
+	t.Cleanup(func() { _ = l.close() })
+	if err := trail.record.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (ledger{trail}).Save([]enroll.Enrollment{{ID: "smime-e-1"}}, []enroll.Event{happened(enroll.EventKey)}); err == nil {
+		t.Error("a closed record saved")
+	}
+	if err := (ledger{trail}).Save(nil, []enroll.Event{happened(enroll.EventDiscarded)}); err == nil {
+		t.Error("a closed record saved")
+	}
+	trail.close()
+	if got := strings.Join(logged(t, dir), " "); got != "orphan-key-removed" {
+		t.Errorf("told: %s", got)
+	}
+}

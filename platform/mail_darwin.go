@@ -1,0 +1,3 @@
+package platform
+
+func mailPrograms(MailOptions) []MailProgram { return nil }
