@@ -105,7 +105,7 @@ func prepareService(name string) error {
 		step("start late", win32.DelayStart(s.Handle)),
 		step("drop privileges", win32.RequirePrivileges(s.Handle, privileges)),
 		step("register with the event log", registerEvents(name)),
-		step("quote the program's path", quoteProgram(s)),
+		step("quote the program's path", quoteProgram(s.Handle)),
 	)
 	if err != nil {
 		return fmt.Errorf("prepare service %s: %w", name, err)
@@ -125,21 +125,16 @@ func step(what string, err error) error {
 // quoteProgram puts the program's path into quotes, if whoever installed the
 // service did not, as Wine's installer does not: without them Windows would also
 // start a C:\Program.exe.
-func quoteProgram(s *mgr.Service) error {
-	c, err := s.Config()
+func quoteProgram(service windows.Handle) error {
+	line, err := win32.ServiceProgram(service)
 	if err != nil {
 		return err
 	}
-	path, arguments, found := strings.Cut(c.BinaryPathName, ".exe")
+	path, arguments, found := strings.Cut(line, ".exe")
 	if !found || strings.HasPrefix(path, `"`) || !strings.Contains(path, " ") {
 		return nil
 	}
-	quoted, err := windows.UTF16PtrFromString(`"` + path + `.exe"` + arguments)
-	if err != nil {
-		return err
-	}
-	return windows.ChangeServiceConfig(s.Handle, windows.SERVICE_NO_CHANGE, windows.SERVICE_NO_CHANGE, windows.SERVICE_NO_CHANGE,
-		quoted, nil, nil, nil, nil, nil, nil)
+	return win32.SetServiceProgram(service, `"`+path+`.exe"`+arguments)
 }
 
 const eventSources = `SYSTEM\CurrentControlSet\Services\EventLog\Application\`
