@@ -30,6 +30,7 @@ const (
 	probeInDrive       = "drive_c/probe/wineprobe.exe"
 	probeInWindows     = `C:\probe\wineprobe.exe`
 	unixOf1603         = 1603 % 256 // ERROR_INSTALL_FAILURE as this side sees it
+	unixOf3010         = 3010 % 256 // ERROR_SUCCESS_REBOOT_REQUIRED
 )
 
 // packaged is a machine that gets the agent from its package and nothing else.
@@ -37,7 +38,6 @@ type packaged struct {
 	*windowsSession
 	packages map[string]string // by version
 	token    string
-	helper   *exec.Cmd
 	// before is what was true before the last step.
 	before status.Report
 	keys   string
@@ -69,6 +69,7 @@ func TestWineMSI(t *testing.T) {
 		{"msiexec /i", s.testInstalled},
 		{"an enrollment waits", s.testWaits},
 		{"upgrade in mid-enrollment", s.testUpgraded},
+		{"restart", s.testRestarted},
 		{"downgrade refused", s.testDowngraded},
 		{"repair", s.testRepaired},
 		{"every policy of the template", s.testTemplate},
@@ -132,7 +133,6 @@ func (s *packaged) msiexec(args ...string) int {
 	if err == nil {
 		return 0
 	}
-	s.t.Logf("%v", err)
 	return exitOf(err)
 }
 
@@ -266,7 +266,7 @@ func (s *packaged) logon() {
 	if command == nil {
 		s.t.Fatal("nothing to start at logon")
 	}
-	s.helper = s.launch(command[1], strings.Fields(command[2])...)
+	s.launch(command[1], strings.Fields(command[2])...)
 }
 
 func waits(r status.Report) bool {
@@ -309,8 +309,13 @@ func (s *packaged) central(args ...string) string {
 	return out
 }
 
+// testUpgraded: the user is logged in, so his helper's file is in use. It is
+// replaced at the next restart, and until then the old helper serves the new
+// service.
 func (s *packaged) testUpgraded(t *testing.T) {
-	s.installs("/i", s.zDrive(newerMSI))
+	if code := s.msiexec("/i", s.zDrive(newerMSI)); code != unixOf3010 {
+		t.Fatalf("exit code %d, not that of 3010\n%s", code, read(filepath.Join(s.dir, "msi.log")))
+	}
 	s.same(newerMSI, waits)
 	if got := s.probe("keys"); got != s.keys {
 		t.Errorf("the keys were %s and are %s", s.keys, got)
@@ -326,6 +331,25 @@ func (s *packaged) testUpgraded(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	s.keys = s.probe("keys")
+}
+
+// testRestarted: Wine's boot renames what waits for it, starts the service, and
+// then what the Run key says.
+func (s *packaged) testRestarted(t *testing.T) {
+	s.shutDown()
+	s.must(s.program(3*time.Minute, "boot", "wineboot"))
+	s.launch(probeInWindows)
+	s.same(newerMSI, proved)
+	built := read(filepath.Join(filepath.Dir(s.packages[newerMSI]), "windows", "smime-helper.exe"))
+	if read(s.path(drivePrograms+"/smime-helper.exe")) != built {
+		t.Error("the helper's program is not the newer one")
+	}
+}
+
+func (s *packaged) shutDown() {
+	s.t.Helper()
+	s.must(s.program(time.Minute, "end", "/usr/lib/wine/wineserver64", "-k"))
+	_ = s.program(time.Minute, "end", "/usr/lib/wine/wineserver64", "-w") // fails if it has gone already
 }
 
 func proved(r status.Report) bool {
@@ -410,8 +434,7 @@ func (s *packaged) testPurged(t *testing.T) {
 // testTokenNowhere looks through the whole disk of the machine, its registry too,
 // which Wine writes when it ends.
 func (s *packaged) testTokenNowhere(t *testing.T) {
-	s.must(s.program(time.Minute, "end", "/usr/lib/wine/wineserver64", "-k"))
-	_ = s.program(time.Minute, "end", "/usr/lib/wine/wineserver64", "-w")
+	s.shutDown()
 	wide := []byte(strings.Join(strings.Split(s.token, ""), "\x00"))
 	files := 0
 	err := filepath.WalkDir(s.path(""), func(path string, d fs.DirEntry, err error) error {

@@ -269,6 +269,9 @@ func (s *session) Ask(ctx context.Context, q Question) (v Verdict, err error) {
 	return s.u.ask(ctx, q)
 }
 
+// EnterCode is not for the engine: it knows of no codes.
+func (s *session) EnterCode(context.Context, CodeQuestion) (string, error) { return "", nil }
+
 func (s *session) Notify(_ context.Context, n Notice) error {
 	return s.effect(func() error { s.u.notices = append(s.u.notices, n.Code); return nil })
 }

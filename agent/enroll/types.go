@@ -239,6 +239,9 @@ type Warden interface {
 type Person interface {
 	// Ask blocks until the person answers or ctx ends.
 	Ask(ctx context.Context, q Question) (Verdict, error)
+	// EnterCode blocks until the person gives the code that was mailed to a
+	// mailbox, or puts that off, which is an empty code, or ctx ends.
+	EnterCode(ctx context.Context, q CodeQuestion) (string, error)
 	Notify(ctx context.Context, n Notice) error
 }
 
@@ -330,6 +333,16 @@ type Question struct {
 	// ProgramsAsk says that afterwards the system asks once for each mail program
 	// whether it may use the new key: the person must know before.
 	ProgramsAsk bool
+}
+
+// CodeQuestion asks for the code that was mailed to a mailbox.
+type CodeQuestion struct {
+	ID           ID
+	Organization string
+	Contact      string
+	Mailbox      string
+	// Wrong says that the last code was not the right one.
+	Wrong bool
 }
 
 // NoticeCode is a stable word for a notice.

@@ -201,6 +201,10 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 		v, err := s.Ask(ctx, toQuestion(what.Ask, locale))
 		r.What = &localv1.TaskResult_Ask{Ask: &localv1.AskResult{Verdict: string(v)}}
 		return err
+	case *localv1.Task_Code:
+		code, err := s.EnterCode(ctx, toCodeQuestion(what.Code))
+		r.What = &localv1.TaskResult_Code{Code: &localv1.CodeResult{Code: wellFormed(code)}}
+		return err
 	case *localv1.Task_Notify:
 		return s.Notify(ctx, toNotice(what.Notify))
 	default:

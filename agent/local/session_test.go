@@ -88,7 +88,13 @@ func (m *memory) Discard(ctx context.Context, store string, id enroll.ID, module
 func (m *memory) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	return enroll.Later, m.task(ctx, q)
 }
+func (m *memory) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	return mailed, m.task(ctx, q)
+}
 func (m *memory) Notify(ctx context.Context, n enroll.Notice) error { return m.task(ctx, n) }
+
+// mailed is the code that the person in memory enters.
+const mailed = "ABCD-EFGH"
 
 // The same suite runs against the session itself and through the socket.
 func TestSessionDirectAndOverTheSocket(t *testing.T) {
@@ -172,6 +178,7 @@ var exchanges = func() []exchange {
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
 	}
+	code := enroll.CodeQuestion{ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Wrong: true}
 	notice := enroll.Notice{ID: "smime-1", Code: enroll.NoticeEnrolled, Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", ProgramsAsk: true}
 	return []exchange{
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
@@ -182,6 +189,7 @@ var exchanges = func() []exchange {
 			return nil, s.Discard(ctx, "file", "smime-1", modules)
 		}, nil, []any{"file", enroll.ID("smime-1"), modules}},
 		{"ask", func(ctx context.Context, s enroll.Session) (any, error) { return s.Ask(ctx, question) }, enroll.Later, question},
+		{"code", func(ctx context.Context, s enroll.Session) (any, error) { return s.EnterCode(ctx, code) }, mailed, code},
 		{"notify", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Notify(ctx, notice) }, nil, notice},
 	}
 }()

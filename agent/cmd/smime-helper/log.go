@@ -76,6 +76,13 @@ func (l logged) Discard(ctx context.Context, store string, id enroll.ID, modules
 	return err
 }
 
+func (l logged) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	start := time.Now()
+	code, err := l.Session.EnterCode(ctx, q)
+	l.note("code", q.ID, "", start, err) // the code itself is nobody's to read
+	return code, err
+}
+
 func (l logged) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	start := time.Now()
 	v, err := l.Session.Ask(ctx, q)

@@ -1299,6 +1299,7 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Code
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1411,6 +1412,15 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetCode() *CodeTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1443,6 +1453,10 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Code struct {
+	Code *CodeTask `protobuf:"bytes,9,opt,name=code,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1456,6 +1470,8 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Code) isTask_What() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1513,6 +1529,7 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Code
 	What          isTaskResult_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1614,6 +1631,15 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetCode() *CodeResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
 type isTaskResult_What interface {
 	isTaskResult_What()
 }
@@ -1638,6 +1664,10 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Code struct {
+	Code *CodeResult `protobuf:"bytes,8,opt,name=code,proto3,oneof"`
+}
+
 func (*TaskResult_Inventory) isTaskResult_What() {}
 
 func (*TaskResult_Request) isTaskResult_What() {}
@@ -1647,6 +1677,8 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Code) isTaskResult_What() {}
 
 // Failure is an error sorted by remedy.
 type Failure struct {
@@ -2734,6 +2766,129 @@ func (x *AskResult) GetVerdict() string {
 	return ""
 }
 
+// CodeTask asks for the code that was mailed to a mailbox.
+type CodeTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Organization string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The last code that was entered was not the right one.
+	Wrong         bool `protobuf:"varint,5,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeTask) Reset() {
+	*x = CodeTask{}
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeTask) ProtoMessage() {}
+
+func (x *CodeTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeTask.ProtoReflect.Descriptor instead.
+func (*CodeTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CodeTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *CodeTask) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *CodeTask) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *CodeTask) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CodeTask) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
+	}
+	return false
+}
+
+type CodeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty if the person put it off.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeResult) Reset() {
+	*x = CodeResult{}
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeResult) ProtoMessage() {}
+
+func (x *CodeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeResult.ProtoReflect.Descriptor instead.
+func (*CodeResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CodeResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type NotifyTask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable word of the notice, e.g. "enrolled" or "renewed".
@@ -2750,7 +2905,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2917,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2930,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2885,7 +3040,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf4\x02\n" +
+	"\amessage\"\x9e\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -2894,10 +3049,11 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notifyB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x12(\n" +
+	"\x04code\x18\t \x01(\v2\x12.local.v1.CodeTaskH\x00R\x04codeB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xd7\x02\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\x83\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -2906,7 +3062,8 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03askB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x12*\n" +
+	"\x04code\x18\b \x01(\v2\x14.local.v1.CodeResultH\x00R\x04codeB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -3005,7 +3162,16 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
 	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\bCodeTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
+	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05wrong\x18\x05 \x01(\bR\x05wrong\" \n" +
+	"\n" +
+	"CodeResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
@@ -3040,7 +3206,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -3085,8 +3251,10 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*DiscardTask)(nil),           // 40: local.v1.DiscardTask
 	(*AskTask)(nil),               // 41: local.v1.AskTask
 	(*AskResult)(nil),             // 42: local.v1.AskResult
-	(*NotifyTask)(nil),            // 43: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*CodeTask)(nil),              // 43: local.v1.CodeTask
+	(*CodeResult)(nil),            // 44: local.v1.CodeResult
+	(*NotifyTask)(nil),            // 45: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
@@ -3101,51 +3269,53 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	38, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
 	40, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
 	41, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
-	43, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	28, // 13: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	31, // 14: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	35, // 15: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	37, // 16: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	39, // 17: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	42, // 18: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	30, // 19: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	32, // 20: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	33, // 21: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	28, // 22: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	44, // 23: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	30, // 24: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	30, // 25: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	30, // 26: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	44, // 27: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	44, // 28: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	30, // 29: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 30: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 31: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 32: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 33: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 34: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 35: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 36: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 37: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 38: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 39: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
-	21, // 40: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 41: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 42: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 43: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 44: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 45: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 46: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 47: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 48: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 49: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 50: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
-	24, // 51: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	41, // [41:52] is the sub-list for method output_type
-	30, // [30:41] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	45, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	43, // 13: local.v1.Task.code:type_name -> local.v1.CodeTask
+	28, // 14: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	31, // 15: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	35, // 16: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	37, // 17: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	39, // 18: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	42, // 19: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	44, // 20: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
+	30, // 21: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	32, // 22: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	33, // 23: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	28, // 24: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	46, // 25: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	30, // 26: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	30, // 27: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	30, // 28: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	46, // 29: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	46, // 30: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	30, // 31: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 32: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 33: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 34: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 35: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 36: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 37: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 38: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 39: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 40: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 41: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	21, // 42: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 43: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 44: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 45: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 46: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 47: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 48: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 49: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 50: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 51: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 52: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	24, // 53: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	43, // [43:54] is the sub-list for method output_type
+	32, // [32:43] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -3170,6 +3340,7 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Code)(nil),
 	}
 	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
@@ -3177,6 +3348,7 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Code)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3184,7 +3356,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
