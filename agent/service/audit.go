@@ -20,6 +20,7 @@ const (
 	eventStopped          enroll.EventCode = "service-stopped"
 	eventJoined           enroll.EventCode = "device-joined"
 	eventJoinRefused      enroll.EventCode = "device-join-refused"
+	eventTokenTaken       enroll.EventCode = "join-token-taken"
 	eventIdentityRenewed  enroll.EventCode = "identity-renewed"
 	eventPolicyChanged    enroll.EventCode = "policy-changed"
 	eventAnchorTrusted    enroll.EventCode = "anchor-trusted"

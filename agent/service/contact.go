@@ -252,6 +252,7 @@ func (s *Service) takeJoined(j control.Joined) {
 	s.joined = j
 	s.refusedFor = ""
 	s.mu.Unlock()
+	s.forgetHandedToken()
 	if j.New {
 		s.log.Info("joined central management", "device_id", j.DeviceID)
 		s.event(eventJoined, outcomeSuccess)

@@ -34,6 +34,9 @@ type Options struct {
 	Console io.Writer
 	// Managed says that the system's service manager started the program.
 	Managed bool
+	// Handover takes a join token that an installer left, as
+	// [platform.TakeHandover] does; nil where none leaves any.
+	Handover func(keep func(platform.Handover) error) error
 
 	system platform.SystemLog
 }
