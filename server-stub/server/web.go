@@ -7,6 +7,7 @@ import (
 
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/publish"
+	"smime-agent/server-stub/responder"
 	"smime-agent/server-stub/store"
 )
 
@@ -60,7 +61,9 @@ func (s *Server) revocationList() ([]byte, error) {
 // Web serves revocation lists and CA certificates over plain HTTP.
 func (s *Server) Web() http.Handler {
 	chain := s.issuer.Chain()
+	status := &responder.Responder{Issuer: s.issuer, Lookup: s.certificateStatus, Now: s.now}
 	return publish.Handler(publish.Sources{
-		Issuing: chain[0], Root: chain[len(chain)-1], List: s.revocationList, RootList: s.rootCRL, Log: s.log,
+		Issuing: chain[0], Root: chain[len(chain)-1], List: s.revocationList, RootList: s.rootCRL,
+		Status: status.Answer, MaxRequest: responder.MaxRequest, Log: s.log,
 	})
 }

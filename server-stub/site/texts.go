@@ -31,6 +31,10 @@ public_url: {{printf "%q" .PublicURL}}
 reserved_policy_oid: {{if .OwnPolicy}}false{{else}}true{{end}}
 own_policy_oid: {{printf "%q" .OwnPolicy}}
 
+# Whether certificates name this server's OCSP responder, beside the revocation list. It answers at
+# public_url + /ocsp in any case.
+ocsp: true
+
 # How often agents ask: idle, and while something is under way.
 sync_interval: 1h
 pending_interval: 1m
