@@ -98,6 +98,15 @@ func (a account) inspect(h windows.Handle, kind windows.SE_OBJECT_TYPE) (guardin
 	return s, nil
 }
 
+// accountOf looks a SID up; a domain controller may have to be asked.
+func accountOf(id string) string {
+	sid, err := windows.StringToSid(id)
+	if err != nil {
+		return ""
+	}
+	return accountName(sid)
+}
+
 // accountName is DOMAIN\account; empty for a SID that the system cannot resolve,
 // as that of a deleted account.
 func accountName(sid *windows.SID) string {

@@ -24,7 +24,7 @@ func peerOf(c net.Conn) (Peer, error) {
 	if cred.uid < 0 || cred.uid == nobodyUID {
 		return Peer{}, fmt.Errorf("%w: the peer is uid %d, which is nobody", ErrDenied, cred.uid)
 	}
-	return Peer{User: userID(cred.uid), Account: accountOf(cred.uid), Admin: cred.uid == 0, PID: cred.pid}, nil
+	return Peer{User: userID(cred.uid), Admin: cred.uid == 0, PID: cred.pid}, nil
 }
 
 // credentials are the kernel's own word of who connected, or who listened

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func peerOf(c net.Conn) (Peer, error) {
 	if cred.uid == overflowUID || cred.uid == systemOverflowUID() || cred.uid == -1 {
 		return Peer{}, fmt.Errorf("%w: the peer is uid %d, a user of another namespace", ErrDenied, cred.uid)
 	}
-	return Peer{User: userID(cred.uid), Account: accountOf(cred.uid), Admin: cred.uid == 0, PID: cred.pid}, nil
+	return Peer{User: userID(cred.uid), Admin: cred.uid == 0, PID: cred.pid}, nil
 }
 
 // credentials are the kernel's own word of who connected, or who listened
@@ -45,9 +46,9 @@ func credentials(c net.Conn) (credential, error) {
 	return cred, err
 }
 
-// systemOverflowUID reads what this kernel was told to use; the usual value if
-// it cannot be read.
-func systemOverflowUID() int {
+// systemOverflowUID is what this kernel was told to use when it was first asked;
+// the usual value if it cannot be read.
+var systemOverflowUID = sync.OnceValue(func() int {
 	data, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if err != nil {
 		return overflowUID
@@ -57,4 +58,4 @@ func systemOverflowUID() int {
 		return overflowUID
 	}
 	return uid
-}
+})

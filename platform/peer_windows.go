@@ -58,7 +58,7 @@ func named(token windows.Token) (Peer, error) {
 	if err != nil {
 		return Peer{}, fmt.Errorf("read the token's groups: %w", err)
 	}
-	return Peer{User: sid.String(), Account: accountName(sid), Admin: admin || sid.String() == sidSystem}, nil
+	return Peer{User: sid.String(), Admin: admin || sid.String() == sidSystem}, nil
 }
 
 // serverOf is the other end as the client knows it: the pipe's owner.
@@ -67,11 +67,7 @@ func serverOf(end pipeEnd) (Peer, error) {
 	if err != nil {
 		return Peer{}, err
 	}
-	sid, err := windows.StringToSid(owner)
-	if err != nil {
-		return Peer{}, err
-	}
-	p := Peer{User: owner, Account: accountName(sid), Admin: owner == sidSystem}
+	p := Peer{User: owner, Admin: owner == sidSystem}
 	if h, err := end.handle(); err == nil {
 		var pid uint32
 		if windows.GetNamedPipeServerProcessId(h, &pid) == nil {

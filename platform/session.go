@@ -88,8 +88,7 @@ func CurrentUser() (User, error) { return currentUser() }
 // Peer is who is at the other end of a local connection, by the kernel's word.
 type Peer struct {
 	// User is as in [User.ID].
-	User    string
-	Account string
+	User string
 	// Admin is true for root, and for Administrators and SYSTEM.
 	Admin bool
 	// PID is for the log only; it proves nothing.
@@ -105,8 +104,14 @@ func Listen(address string) (net.Listener, error) { return listen(address) }
 func Dial(ctx context.Context, address string) (net.Conn, error) { return dial(ctx, address) }
 
 // PeerOf asks the kernel who is at the other end of a connection that [Listen]
-// accepted. Users of another namespace ([ErrDenied]) are nobody.
+// accepted. Users of another namespace ([ErrDenied]) are nobody. It asks no
+// directory, so it is cheap and never waits.
 func PeerOf(c net.Conn) (Peer, error) { return peerOf(c) }
+
+// AccountOf is the login name of a user by [User.ID], as in [User.Account]; empty
+// if he has none or the system cannot say. It may ask a directory service or a
+// domain controller, which can take seconds.
+func AccountOf(id string) string { return accountOf(id) }
 
 // Paths is where things lie on this system.
 type Paths struct {

@@ -48,7 +48,7 @@ func TestCurrentUser(t *testing.T) {
 	if os.Geteuid() == 0 && u.Account != "root" {
 		t.Errorf("uid 0 is %q", u.Account)
 	}
-	if a := accountOf(2_000_000_000); a != "" {
+	if a := accountOf(userID(2_000_000_000)); a != "" {
 		t.Errorf("a uid without an account is %q", a)
 	}
 }

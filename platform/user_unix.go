@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 )
 
 func currentUser() (User, error) {
@@ -13,16 +14,23 @@ func currentUser() (User, error) {
 	uid := os.Geteuid()
 	return User{
 		ID:      userID(uid),
-		Account: accountOf(uid),
+		Account: accountOf(userID(uid)),
 		Locale:  locale(os.Getenv),
 	}, nil
 }
 
-func userID(uid int) string { return "uid:" + strconv.Itoa(uid) }
+// uidPrefix begins a user's ID here.
+const uidPrefix = "uid:"
+
+func userID(uid int) string { return uidPrefix + strconv.Itoa(uid) }
 
 // accountOf is empty for a uid without an account, as in a small container.
-func accountOf(uid int) string {
-	u, err := user.LookupId(strconv.Itoa(uid))
+func accountOf(id string) string {
+	uid, ok := strings.CutPrefix(id, uidPrefix)
+	if !ok {
+		return ""
+	}
+	u, err := user.LookupId(uid)
 	if err != nil {
 		return ""
 	}

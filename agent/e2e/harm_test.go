@@ -195,8 +195,10 @@ func TestFloodChild(t *testing.T) {
 }
 
 // TestFlood is case F10: one user opens connections as fast as he can, half
-// open, with garbage, with frames that never end. Others are served within a
-// second, and he gets nothing.
+// open, with garbage, with frames that never end. Others are served as if he
+// were not there, and he gets nothing. How long they wait is for a benchmark to
+// say (BenchmarkStatusInAFlood of agent/local); the command line gives up
+// by itself, so one that waits too long is a failure here too.
 func TestFlood(t *testing.T) {
 	onlyFull(t, "it acts as other users")
 	t.Parallel()
@@ -219,8 +221,9 @@ func TestFlood(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	flooded := w.waits(two[1])
 	t.Logf("status of another user: median %v, in the flood %v", quiet, flooded)
-	if flooded > time.Second+10*quiet { // where other work takes the processors, the calm is slow too
-		t.Errorf("another user waits %v", flooded)
+	// One line a minute and user, whatever he does (I6).
+	if n := strings.Count(w.logTail("agent/log/agent.log", 1<<20), `"too many connections"`); n == 0 || n > 5 {
+		t.Errorf("the flood left %d lines in the log", n)
 	}
 	w.agent("prove", alice)
 	c, _ := credential(w.await("a credential in use", has(alice, enroll.Active)), alice, enroll.Active)

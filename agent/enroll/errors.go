@@ -34,6 +34,7 @@ const (
 	CodeStoreDenied         Code = "store-denied"
 	CodeStoreUnsuitable     Code = "store-unsuitable" // too weak, or no accepted kind of key
 	CodeStoreFailed         Code = "store-failed"
+	CodeStoreHangs          Code = "store-hangs" // a call into it does not return
 	CodeKeyMissing          Code = "key-missing"
 	CodeProofFailed         Code = "proof-failed"
 	CodeOldKeyUnusable      Code = "old-key-unusable"

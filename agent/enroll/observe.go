@@ -65,7 +65,7 @@ func wakesAtLogin(p *Problem) bool {
 	}
 	switch p.Code {
 	case CodeUserAbsent, CodeConsentPending, CodeNobodyToAsk,
-		CodeStoreMissing, CodeStoreLocked, CodeStoreDenied, CodeStoreUnsuitable:
+		CodeStoreMissing, CodeStoreLocked, CodeStoreDenied, CodeStoreUnsuitable, CodeStoreHangs:
 		return true
 	default:
 		return false

@@ -49,6 +49,11 @@ type Session struct {
 	// PromptTimeout closes a dialog for a PIN that nobody answers; 0 is
 	// [DefaultPromptTimeout]. How long a question stays is the service's to say.
 	PromptTimeout time.Duration
+	// Stuck is told, if not nil, of a store that has been held for StuckAfter at a
+	// stretch (0 is [DefaultStuckAfter]): a driver whose call never returns holds its
+	// store for ever. Nothing but the end of the process frees it.
+	Stuck      func(store string)
+	StuckAfter time.Duration
 
 	turns turns
 	mu    sync.Mutex
@@ -61,6 +66,32 @@ var _ enroll.Session = (*Session)(nil)
 // DefaultPromptTimeout is long enough for a cup of tea; afterwards the store
 // counts as locked.
 const DefaultPromptTimeout = 15 * time.Minute
+
+// DefaultStuckAfter is longer than anybody waits for a task, with a dialog for a
+// PIN within it.
+const DefaultStuckAfter = DefaultPromptTimeout + 5*time.Minute
+
+// turn waits for a store, or for the listing of all, and minds how long it is held.
+func (s *Session) turn(ctx context.Context, store string) (release func(), err error) {
+	free, err := s.turns.take(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	after := s.StuckAfter
+	if after <= 0 {
+		after = DefaultStuckAfter
+	}
+	minded := time.AfterFunc(after, func() {
+		s.Log.Error("store hangs", "store", store, "held", after.String())
+		if s.Stuck != nil {
+			s.Stuck(store)
+		}
+	})
+	return func() {
+		minded.Stop()
+		free()
+	}, nil
+}
 
 func (s *Session) promptTimeout() time.Duration {
 	if s.PromptTimeout > 0 {
@@ -130,7 +161,7 @@ func run[T any](ctx context.Context, s *Session, j job[T]) (T, error) {
 	if err := s.ours(j.store, j.id); err != nil {
 		return none, err
 	}
-	release, err := s.turns.take(ctx, j.store)
+	release, err := s.turn(ctx, j.store)
 	if err != nil {
 		return none, s.failure(aboutStore, j.store, fmt.Errorf("wait for store %s: %w", j.store, err))
 	}

@@ -43,7 +43,7 @@ func (s *service) Attach(stream attachStream) error {
 	}
 	r := newRemote(hello.Locale)
 	defer r.end()
-	a := &Attachment{Peer: p, Hello: hello, Since: s.now(), Session: r}
+	a := &Attachment{Peer: p, Account: s.accountOf(p.User), Hello: hello, Since: s.now(), Session: r}
 	changed := make(chan struct{}, 1)
 	go s.read(stream, r, changed)
 	go write(stream, r)

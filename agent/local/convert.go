@@ -56,7 +56,7 @@ var sessionCodes = []enroll.Code{
 	enroll.CodeUserAbsent, enroll.CodeConsentPending, enroll.CodeConsentPostponed, enroll.CodeConsentDeclined,
 	enroll.CodeNobodyToAsk, enroll.CodeStoreMissing, enroll.CodeStoreLocked, enroll.CodeStoreDenied,
 	enroll.CodeStoreUnsuitable, enroll.CodeStoreFailed, enroll.CodeKeyMissing, enroll.CodeProofFailed,
-	enroll.CodeOldKeyUnusable, enroll.CodeCertificateRejected, enroll.CodeInternal,
+	enroll.CodeOldKeyUnusable, enroll.CodeCertificateRejected, enroll.CodeStoreHangs, enroll.CodeInternal,
 }
 
 // toError reads a failure. What is not known is [enroll.Transient] and

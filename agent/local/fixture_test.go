@@ -149,7 +149,7 @@ func (a *scripted) Detached(x Attachment) { a.detached <- x }
 // house is a server on a real Unix socket. Who a caller is stands in the name of
 // the socket that he binds his own end to: the tests' stand-in for the kernel.
 type house struct {
-	t        *testing.T
+	t        testing.TB
 	agent    *scripted
 	sessions *Sessions
 	address  string
@@ -164,10 +164,10 @@ func byName(c net.Conn) (platform.Peer, error) {
 	if !ok {
 		return platform.Peer{}, platform.ErrDenied
 	}
-	return platform.Peer{User: "uid:" + name, Account: name, Admin: name == "0"}, nil
+	return platform.Peer{User: "uid:" + name, Admin: name == "0"}, nil
 }
 
-func open(t *testing.T, change func(*Server)) *house {
+func open(t testing.TB, change func(*Server)) *house {
 	t.Helper()
 	h := &house{t: t, agent: newScripted(), sessions: &Sessions{}, dir: t.TempDir()}
 	h.address = filepath.Join(h.dir, "a.sock")

@@ -93,10 +93,8 @@ func TestAFloodOfAnotherUID(t *testing.T) {
 			t.Errorf("opened %d, kept %d", opened, kept)
 		}
 	}()
-	slowest, calls := serveOthers(t, Dialer{Address: address, Dial: plainDial}, done)
-	t.Logf("%d calls of root, slowest %v", calls, slowest)
-	if calls == 0 || slowest > time.Second {
-		t.Errorf("%d calls, slowest %v", calls, slowest)
+	if calls := serveOthers(t, Dialer{Address: address, Dial: plainDial}, done); calls == 0 {
+		t.Error("nobody else was served")
 	}
 }
 

@@ -77,10 +77,11 @@ func (c *callers) of(user string) *usage {
 	return u
 }
 
-// forget drops a user who has nothing open and whose bucket is full again, so
-// that nobody gains by reconnecting; c.mu is held.
+// forget drops a user who has nothing open, whose bucket is full again and of
+// whom nothing was logged lately, so that nobody gains by reconnecting; c.mu is
+// held.
 func (c *callers) forget(user string, u *usage) {
-	if u.connections == 0 && u.calls == 0 && u.sessions == 0 && u.bucket.full(c.now()) {
+	if u.connections == 0 && u.calls == 0 && u.sessions == 0 && u.bucket.full(c.now()) && u.quiet(c.now()) {
 		delete(c.users, user)
 	}
 }
@@ -105,11 +106,16 @@ func (c *callers) warn(user string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.of(user)
-	if now := c.now(); u.warned.IsZero() || now.Sub(u.warned) >= warnPause {
+	if now := c.now(); u.quiet(now) {
 		u.warned = now
 		return true
 	}
 	return false
+}
+
+// quiet says whether no log line on the user is younger than the pause.
+func (u *usage) quiet(now time.Time) bool {
+	return u.warned.IsZero() || now.Sub(u.warned) >= warnPause
 }
 
 func (c *callers) disconnect(user string) {

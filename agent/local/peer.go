@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -22,45 +21,22 @@ type authInfo struct {
 
 func (authInfo) AuthType() string { return "local" }
 
-// errTooMany closes a connection beyond the user's share.
-var errTooMany = errors.New("too many connections of this user")
-
 // kernel is the transport's credentials: no TLS, for the bytes never leave the
-// kernel, but the kernel's word on who is at the other end.
-type kernel struct {
-	peerOf  func(net.Conn) (platform.Peer, error)
-	callers *callers
-	log     *slog.Logger
-}
+// kernel, but the kernel's word on who is at the other end, which [door] has
+// asked for.
+type kernel struct{}
 
 func secure() credentials.CommonAuthInfo {
 	return credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
 }
 
-// ServerHandshake runs in the connection's own goroutine, under its deadline, so
-// that a caller whom the kernel is slow to name holds up nobody else.
-func (k kernel) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	counted, ok := c.(*countedConn)
+// ServerHandshake passes on what the door knows.
+func (kernel) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	in, ok := c.(*countedConn)
 	if !ok {
 		return nil, nil, errors.New("local: connection of another listener")
 	}
-	p, err := k.peerOf(counted.Conn)
-	if err == nil && p.User == "" {
-		err = platform.ErrDenied
-	}
-	if err != nil {
-		if k.callers.warn("") { // gRPC drops a handshake's error
-			k.log.Warn("caller is not known to the system", "error", err)
-		}
-		return nil, nil, fmt.Errorf("ask who calls: %w", err)
-	}
-	if !counted.admit(k.callers, p.User) {
-		if k.callers.warn(p.User) {
-			k.log.Warn("too many connections", "user", p.User, "pid", p.PID)
-		}
-		return nil, nil, errTooMany
-	}
-	return counted, authInfo{secure(), p}, nil
+	return in, authInfo{secure(), in.peer}, nil
 }
 
 // ClientHandshake trusts the connection: [platform.Dial] has looked at the
@@ -85,43 +61,59 @@ func caller(ctx context.Context) (platform.Peer, bool) {
 	return info.peer, ok && info.peer.User != ""
 }
 
-// countedListener gives connections that can be counted by user.
-type countedListener struct{ net.Listener }
+// door lets callers in. Whoever is beyond his share is turned away before
+// anything is begun for him: the kernel's queue has some thousand places, and
+// behind a flood all others wait for as long as it takes to empty.
+type door struct {
+	net.Listener
+	peerOf  func(net.Conn) (platform.Peer, error)
+	callers *callers
+	log     *slog.Logger
+}
 
-func (l countedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+// Accept gives the next connection that is let in.
+func (d door) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if in := d.admit(c); in != nil {
+			return in, nil
+		}
+		_ = c.Close()
 	}
-	return &countedConn{Conn: c}, nil
+}
+
+// admit is nil for whom the kernel does not name, and for whom has too many.
+func (d door) admit(c net.Conn) *countedConn {
+	p, err := d.peerOf(c)
+	if err == nil && p.User == "" {
+		err = platform.ErrDenied
+	}
+	if err != nil {
+		if d.callers.warn("") {
+			d.log.Warn("caller is not known to the system", "error", err)
+		}
+		return nil
+	}
+	if !d.callers.connect(p.User) {
+		if d.callers.warn(p.User) {
+			d.log.Warn("too many connections", "user", p.User, "pid", p.PID)
+		}
+		return nil
+	}
+	return &countedConn{Conn: c, peer: p, leave: sync.OnceFunc(func() { d.callers.disconnect(p.User) })}
 }
 
 // countedConn gives its place back when it is closed, whoever closes it.
 type countedConn struct {
 	net.Conn
-	mu      sync.Mutex
-	closed  bool
-	release func()
-}
-
-func (c *countedConn) admit(all *callers, user string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.release != nil || !all.connect(user) {
-		return false
-	}
-	c.release = func() { all.disconnect(user) }
-	return true
+	peer  platform.Peer
+	leave func()
 }
 
 func (c *countedConn) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	release := c.release
-	c.release = nil
-	c.mu.Unlock()
-	if release != nil {
-		release()
-	}
+	c.leave()
 	return c.Conn.Close()
 }

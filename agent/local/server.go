@@ -28,6 +28,8 @@ type Server struct {
 	Limits   Limits
 	// PeerOf is [platform.PeerOf] if nil.
 	PeerOf func(net.Conn) (platform.Peer, error)
+	// AccountOf is [platform.AccountOf] if nil.
+	AccountOf func(user string) string
 	// Log is [slog.Default] if nil, Now [time.Now].
 	Log *slog.Logger
 	Now func() time.Time
@@ -44,11 +46,11 @@ const headerLimit = 16 << 10
 // returns when every call has ended; then every session has been detached.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	api := s.service()
-	g := grpc.NewServer(api.options(s.PeerOf)...)
+	g := grpc.NewServer(api.options()...)
 	localv1.RegisterAgentServiceServer(g, api)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
-	err := g.Serve(countedListener{l})
+	err := g.Serve(door{Listener: l, peerOf: s.peerOf(), callers: api.callers, log: api.log})
 	g.Stop()
 	if ctx.Err() != nil || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
@@ -56,8 +58,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("serve the local API: %w", err)
 }
 
+func (s *Server) peerOf() func(net.Conn) (platform.Peer, error) {
+	if s.PeerOf == nil {
+		return platform.PeerOf
+	}
+	return s.PeerOf
+}
+
 func (s *Server) service() *service {
-	api := &service{agent: s.Agent, sessions: s.Sessions, log: s.Log, now: s.Now, limits: s.Limits.orDefaults()}
+	api := &service{agent: s.Agent, sessions: s.Sessions, accountOf: s.AccountOf, log: s.Log, now: s.Now, limits: s.Limits.orDefaults()}
+	if api.accountOf == nil {
+		api.accountOf = platform.AccountOf
+	}
 	if api.sessions == nil {
 		api.sessions = &Sessions{}
 	}
@@ -74,20 +86,18 @@ func (s *Server) service() *service {
 // service holds what the handlers need.
 type service struct {
 	localv1.UnimplementedAgentServiceServer
-	agent    Agent
-	sessions *Sessions
-	callers  *callers
-	limits   Limits
-	log      *slog.Logger
-	now      func() time.Time
+	agent     Agent
+	sessions  *Sessions
+	accountOf func(user string) string
+	callers   *callers
+	limits    Limits
+	log       *slog.Logger
+	now       func() time.Time
 }
 
-func (s *service) options(peerOf func(net.Conn) (platform.Peer, error)) []grpc.ServerOption {
-	if peerOf == nil {
-		peerOf = platform.PeerOf
-	}
+func (s *service) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(kernel{peerOf: peerOf, callers: s.callers, log: s.log}),
+		grpc.Creds(kernel{}),
 		grpc.ConnectionTimeout(s.limits.Handshake),
 		grpc.MaxConcurrentStreams(s.limits.Streams),
 		grpc.MaxRecvMsgSize(s.limits.Frame),

@@ -76,7 +76,7 @@ func (s *Service) Sync(ctx context.Context) error {
 // Attached learns of a helper.
 func (s *Service) Attached(a local.Attachment) {
 	s.remember(a)
-	s.log.Info("helper attached", "user", a.Peer.User, "account", a.Peer.Account, "helper", a.Hello.Version)
+	s.log.Info("helper attached", "user", a.Peer.User, "account", a.Account, "helper", a.Hello.Version)
 	s.event(eventHelperAttached, outcomeSuccess, "user", a.Peer.User)
 	s.engine.Attach(a.Peer.User)
 	s.watchers.tell()
@@ -88,7 +88,7 @@ func (s *Service) Changed(a local.Attachment) { s.engine.Attach(a.Peer.User) }
 
 // Detached learns that a helper went.
 func (s *Service) Detached(a local.Attachment) {
-	s.log.Info("helper detached", "user", a.Peer.User, "account", a.Peer.Account)
+	s.log.Info("helper detached", "user", a.Peer.User, "account", a.Account)
 	s.event(eventHelperDetached, outcomeSuccess, "user", a.Peer.User)
 	s.engine.Wake()
 	s.watchers.tell()
@@ -98,7 +98,7 @@ func (s *Service) Detached(a local.Attachment) {
 // remember keeps who was ever here: central management gives mailboxes to
 // accounts, whether they are logged in or not.
 func (s *Service) remember(a local.Attachment) {
-	known := state.User{ID: a.Peer.User, Account: a.Peer.Account, UPN: a.Hello.UPN, Locale: a.Hello.Locale}
+	known := state.User{ID: a.Peer.User, Account: a.Account, UPN: a.Hello.UPN, Locale: a.Hello.Locale}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.memory.Users, func(u state.User) bool { return u.ID == known.ID })
@@ -155,7 +155,7 @@ func (s *Service) facts() status.Facts {
 	}
 	for _, a := range s.sessions.Present() {
 		f.Users = append(f.Users, status.User{
-			ID: a.Peer.User, Account: a.Peer.Account, UPN: a.Hello.UPN, Locale: a.Hello.Locale, Helper: a.Hello.Version, Since: a.Since,
+			ID: a.Peer.User, Account: a.Account, UPN: a.Hello.UPN, Locale: a.Hello.Locale, Helper: a.Hello.Version, Since: a.Since,
 		})
 	}
 	f.Raised = s.raised()

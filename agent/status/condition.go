@@ -109,6 +109,7 @@ var definitions = []Definition{
 	{Code: enroll.CodeStoreDenied, Severity: Error},
 	{Code: enroll.CodeStoreUnsuitable, Severity: Error},
 	{Code: enroll.CodeStoreFailed, Severity: Warning, Wait: 10 * time.Minute},
+	{Code: enroll.CodeStoreHangs, Severity: Warning},
 	{Code: enroll.CodeKeyMissing, Severity: Error},
 	{Code: enroll.CodeProofFailed, Severity: Error, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: enroll.CodeOldKeyUnusable, Severity: Warning, HiddenBy: []enroll.Code{enroll.CodeStoreLocked}},

@@ -55,7 +55,7 @@ func testPeers(t *testing.T, address string) {
 		if err != nil {
 			t.Fatalf("%s: %v", end, err)
 		}
-		if peer.User != self.ID || peer.Account != self.Account {
+		if peer.User != self.ID || platform.AccountOf(peer.User) != self.Account {
 			t.Errorf("%s sees %+v at the other end, want %+v", end, peer, self)
 		}
 	}

@@ -105,7 +105,7 @@ func enrollment(id, user, mailbox string, s enroll.State) enroll.Enrollment {
 
 func newCompany() *company {
 	return &company{
-		peer: platform.Peer{User: "uid:1000", Account: "ann"},
+		peer: platform.Peer{User: "uid:1000"},
 		facts: status.Facts{
 			Version: "1.2.3", Started: now.Add(-time.Hour), Assigned: []string{"uid:1000", "uid:1001"},
 			Organization: status.Organization{Name: "Contoso", Contact: "it@corp.example"},
