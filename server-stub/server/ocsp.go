@@ -2,6 +2,7 @@ package server
 
 import (
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/responder"
 	"smime-agent/server-stub/store"
 )
@@ -9,7 +10,7 @@ import (
 // certificateStatus is what OCSP is told of a serial number.
 func (s *Server) certificateStatus(serial ca.Serial) (status responder.Status, err error) {
 	err = s.store.View(func(tx store.Tx) error {
-		record, err := requestOf(tx, serial)
+		record, err := ledger.RequestOf(tx, serial)
 		if err != nil || record == nil || record.State != store.RequestIssued || record.Authority != "" {
 			return err
 		}

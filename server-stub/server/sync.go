@@ -108,8 +108,9 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	same, asked := m.hash == hash, m.asked.After(m.last)
 	m.last = now
 	m.mu.Unlock()
-	if asked {
-		defer s.fleet.wake(id) // whoever asked waits there
+	if asked { // whoever asked waits, here or at another server
+		defer s.fleet.wake(id)
+		defer func() { _ = s.pass(ctx, word{Kind: wordCalled, Device: id, At: now}) }() // else they hear of it later
 	}
 	if same {
 		return nil
