@@ -194,6 +194,10 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 		p, err := s.Prove(ctx, toProofWanted(what.Prove))
 		r.What = &localv1.TaskResult_Prove{Prove: fromProof(p)}
 		return err
+	case *localv1.Task_Prepare:
+		all, err := s.Prepare(ctx, toPrepareWanted(what.Prepare))
+		r.What = &localv1.TaskResult_Prepare{Prepare: fromMailAccounts(all)}
+		return err
 	case *localv1.Task_Discard:
 		d := what.Discard
 		return s.Discard(ctx, d.GetStore(), enroll.ID(d.GetEnrollmentId()), toModules(d.GetModules()))

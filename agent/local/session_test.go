@@ -66,6 +66,11 @@ var (
 		Keys:     []enroll.KeyFound{{ID: "smime-1", Store: "nss:default", PublicKey: []byte{3}, Chain: [][]byte{{4}, {5}}, Created: moment}, {ID: "smime-2"}},
 		Failures: []*enroll.Error{{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("detail")}},
 	}
+	mail = []enroll.MailAccount{
+		{Program: "thunderbird", Title: "Thunderbird", ID: "x.default/id1", Mailbox: "a@b.example", Store: "nss:x.default",
+			State: enroll.MailBusy, ByHand: []string{"sign"}, Own: []string{"signing-certificate"}, Detail: "open", Changed: true},
+		{Program: "outlook", State: enroll.MailFailed},
+	}
 	modules = []enroll.Module{{Path: "/usr/lib/p11.so", TokenLabel: "CARD"}}
 )
 
@@ -73,6 +78,9 @@ func (m *memory) MakeRequest(ctx context.Context, w enroll.RequestWanted) (enrol
 	return made, m.task(ctx, w)
 }
 func (m *memory) Install(ctx context.Context, w enroll.InstallWanted) error { return m.task(ctx, w) }
+func (m *memory) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	return mail, m.task(ctx, w)
+}
 func (m *memory) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
 	return proof, m.task(ctx, w)
 }
@@ -174,6 +182,11 @@ var exchanges = func() []exchange {
 		ID: "smime-1", Store: "file", Mailbox: "a@b.example", Chain: [][]byte{{1}}, Anchors: [][]byte{{2}},
 		Sign: true, Encrypt: true, Kept: true, Modules: modules,
 	}
+	prepare := enroll.PrepareWanted{
+		ID: "smime-1", Store: "file", Mailboxes: []string{"a@b.example"}, Chain: [][]byte{{1}}, Sign: true, Encrypt: true,
+		Earlier: [][]byte{{3}}, Prepared: []string{"outlook x"},
+		Rule: enroll.MailRule{Programs: []string{"*"}, Sign: enroll.MailAlways, Encrypt: enroll.MailNever, ClearSign: enroll.MailUser, Hash: "sha-256", Cipher: "aes-256"},
+	}
 	question := enroll.Question{
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
@@ -183,6 +196,7 @@ var exchanges = func() []exchange {
 	return []exchange{
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
 		{"install", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Install(ctx, install) }, nil, install},
+		{"prepare", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prepare(ctx, prepare) }, mail, prepare},
 		{"prove", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prove(ctx, prove) }, proof, prove},
 		{"inventory", func(ctx context.Context, s enroll.Session) (any, error) { return s.Inventory(ctx, modules) }, found, modules},
 		{"discard", func(ctx context.Context, s enroll.Session) (any, error) {

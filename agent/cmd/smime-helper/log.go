@@ -62,6 +62,13 @@ func (l logged) Install(ctx context.Context, w enroll.InstallWanted) error {
 	return err
 }
 
+func (l logged) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	start := time.Now()
+	all, err := l.Session.Prepare(ctx, w)
+	l.note("prepare", w.ID, w.Store, start, err)
+	return all, err
+}
+
 func (l logged) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
 	start := time.Now()
 	p, err := l.Session.Prove(ctx, w)
