@@ -8,7 +8,7 @@ import "path/filepath"
 // for all users.
 func mailPrograms(o MailOptions) []MailProgram {
 	home, err := homeOf(StoreOptions{Home: o.Home})
-	if err != nil {
+	if err != nil { // who has none has no programs with settings in it
 		return []MailProgram{outlookMac{outlookMacApp}}
 	}
 	open := func() (keychain, error) {
@@ -19,7 +19,9 @@ func mailPrograms(o MailOptions) []MailProgram {
 		return realKeychain{k}, nil
 	}
 	return []MailProgram{
-		appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
+		thunderbirdProgram{macThunderbirds(home)},
+		appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")},
+		outlookMac{outlookMacApp},
 	}
 }
 

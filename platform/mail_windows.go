@@ -1,3 +1,14 @@
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+import (
+	"os"
+	"path/filepath"
+)
+
+func mailPrograms(o MailOptions) []MailProgram {
+	roaming, local := os.Getenv("APPDATA"), os.Getenv("LOCALAPPDATA")
+	if o.Home != "" {
+		roaming, local = filepath.Join(o.Home, "AppData", "Roaming"), filepath.Join(o.Home, "AppData", "Local")
+	}
+	return []MailProgram{thunderbirdProgram{windowsThunderbirds(roaming, local)}}
+}
