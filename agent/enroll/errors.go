@@ -46,6 +46,11 @@ const (
 	CodeChallengePending    Code = "challenge-pending"
 	CodeRequestRefused      Code = "request-refused"
 	CodeCertificateRejected Code = "certificate-rejected"
+	CodeMailRestart         Code = "mail-program-restart" // it must be closed, or started anew
+	CodeMailManaged         Code = "mail-program-managed"
+	CodeMailFailed          Code = "mail-program-failed"
+	CodeMailByHand          Code = "mail-program-by-hand" // what no tool can set
+	CodeMailOtherStore      Code = "mail-program-other-store"
 	CodeRecordFailed        Code = "record-failed" // the service's own file cannot be written
 	CodeInternal            Code = "internal-error"
 )

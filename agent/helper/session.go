@@ -22,10 +22,17 @@ type Words interface {
 	Question(q enroll.Question) platform.Question
 	// Notice tells without asking.
 	Notice(n enroll.Notice) platform.Notice
-	// PIN asks for a store's PIN or password; retry says that the last was wrong.
-	PIN(store string, retry bool) platform.Entry
+	Entries
 	// Hint says what is wrong and what to do: one or two sentences.
 	Hint(code enroll.Code, store string) string
+}
+
+// Entries are the dialogs that want one line typed.
+type Entries interface {
+	// PIN asks for a store's PIN or password; retry says that the last was wrong.
+	PIN(store string, retry bool) platform.Entry
+	// Code asks for the code that was mailed; the session sets its timeout.
+	Code(q enroll.CodeQuestion) platform.Entry
 }
 
 // Session does what only the logged-in user may do. Set its fields before the
@@ -34,11 +41,14 @@ type Words interface {
 type Session struct {
 	// Stores finds the user's stores, as [platform.Stores] does. It should let
 	// them ask for PINs by [Session.PIN].
-	Stores   func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
-	Prompter platform.Prompter
-	Words    Words
-	Now      func() time.Time
-	Log      *slog.Logger
+	Stores func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
+	// MailPrograms are those of the user, as [platform.MailPrograms] gives them; nil
+	// for none.
+	MailPrograms func() []platform.MailProgram
+	Prompter     platform.Prompter
+	Words        Words
+	Now          func() time.Time
+	Log          *slog.Logger
 	// PromptTimeout closes a dialog for a PIN that nobody answers; 0 is
 	// [DefaultPromptTimeout]. How long a question stays is the service's to say.
 	PromptTimeout time.Duration
@@ -52,6 +62,9 @@ type Session struct {
 	mu    sync.Mutex
 	// modules are those of the last inventory; watching looks at the same stores.
 	modules []enroll.Module
+	// awaiting is what waits for mail programs to be closed.
+	awaiting  map[enroll.ID]enroll.PrepareWanted
+	wakeClose chan struct{}
 }
 
 var _ enroll.Session = (*Session)(nil)

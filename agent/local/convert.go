@@ -232,6 +232,19 @@ func toQuestion(t *localv1.AskTask, locale string) enroll.Question {
 	return q
 }
 
+func codeTask(q enroll.CodeQuestion) *localv1.Task {
+	return &localv1.Task{What: &localv1.Task_Code{Code: &localv1.CodeTask{
+		EnrollmentId: string(q.ID), Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Wrong: q.Wrong,
+	}}}
+}
+
+func toCodeQuestion(t *localv1.CodeTask) enroll.CodeQuestion {
+	return enroll.CodeQuestion{
+		ID: enroll.ID(t.GetEnrollmentId()), Organization: t.GetOrganization(), Contact: t.GetContact(),
+		Mailbox: t.GetMailbox(), Wrong: t.GetWrong(),
+	}
+}
+
 func notifyTask(n enroll.Notice) *localv1.Task {
 	return &localv1.Task{What: &localv1.Task_Notify{Notify: &localv1.NotifyTask{
 		EnrollmentId: string(n.ID), Code: string(n.Code), Organization: n.Organization, Contact: n.Contact, Mailbox: n.Mailbox,

@@ -278,6 +278,18 @@ func (r *remote) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, er
 	}
 }
 
+// EnterCode is [enroll.Person]'s.
+func (r *remote) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	result, err := r.call(ctx, askLimit, codeTask(q))
+	if err != nil {
+		return "", err
+	}
+	if result.GetCode() == nil || len(result.GetCode().GetCode()) > codeLimit {
+		return "", odd()
+	}
+	return result.GetCode().GetCode(), nil
+}
+
 // Notify is [enroll.Person]'s.
 func (r *remote) Notify(ctx context.Context, n enroll.Notice) error {
 	_, err := r.call(ctx, noticeLimit, notifyTask(n))

@@ -186,6 +186,7 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
+	group.Go(func() error { s.askForCodes(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
 	err = group.Wait()
 	s.event(eventStopped, outcomeSuccess)

@@ -28,6 +28,7 @@ type env struct {
 	stdout, stderr io.Writer
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
+	programs       func(platform.MailOptions) []platform.MailProgram
 	prompter       platform.Prompter
 	// settings are what the administrator set, as far as this user can read it.
 	settings func() config.Settings
@@ -141,16 +142,18 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 		o.address = settings.Address
 	}
 	changed := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s := newSession(e, user.Locale, log)
-	s.Stuck = func(store string) { cancel(stuckError{store}) }
-	go s.Watch(ctx, e.watch, func() {
+	tell := func() {
 		select {
 		case changed <- struct{}{}:
 		default: // one that was not heard yet says as much
 		}
-	})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newSession(e, user.Locale, log)
+	s.Stuck = func(store string) { cancel(stuckError{store}) }
+	go s.Watch(ctx, e.watch, tell)
+	go s.WatchPrograms(ctx, 0, tell)
 	log.Info("helper started", "version", version, "user", user.ID, "locale", user.Locale)
 	defer log.Info("helper stopped")
 	err = e.attach(ctx, o.address, o.once, local.Lending{
@@ -178,6 +181,9 @@ func newSession(e env, locale string, log *slog.Logger) *helper.Session {
 	s := &helper.Session{Prompter: e.prompter, StuckAfter: e.stuckAfter, Words: words{text.For(locale)}, Now: time.Now, Log: log}
 	s.Stores = func(ctx context.Context, modules []platform.Module) ([]platform.Store, error) {
 		return e.stores(ctx, platform.StoreOptions{Modules: modules, PIN: s.PIN})
+	}
+	if e.programs != nil {
+		s.MailPrograms = func() []platform.MailProgram { return e.programs(platform.MailOptions{}) }
 	}
 	return s
 }
@@ -209,6 +215,11 @@ func (w words) Notice(n enroll.Notice) platform.Notice {
 func (w words) PIN(store string, retry bool) platform.Entry {
 	e := w.text.Secret(store, retry)
 	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel, Secret: true}
+}
+
+func (w words) Code(q enroll.CodeQuestion) platform.Entry {
+	e := w.text.Code(text.CodeQuestion{Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Wrong: q.Wrong})
+	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel}
 }
 
 func (w words) Hint(code enroll.Code, _ string) string {
