@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -214,6 +217,35 @@ func (c *Cluster) mustRun(t testing.TB, name string, args ...string) []byte {
 	return out
 }
 
+// servant is who runs the cluster where the test is root's.
+func servant() (*user.User, error) {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return user.Lookup("nobody")
+	}
+	return u, nil
+}
+
+// own gives files to the servant.
+func own(paths ...string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := servant()
+	if err != nil {
+		return err
+	}
+	uid, uidErr := strconv.Atoi(u.Uid)
+	gid, gidErr := strconv.Atoi(u.Gid)
+	err = errors.Join(uidErr, gidErr)
+	for _, path := range paths {
+		if err == nil {
+			err = os.Chown(path, uid, gid)
+		}
+	}
+	return err
+}
+
 // run runs a program as the cluster's user: PostgreSQL refuses to be run by root.
 // What it says goes to a file, which a server that it leaves behind may keep open.
 func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
@@ -223,9 +255,16 @@ func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...) //nolint:gosec // a program of the system
+	line := append([]string{filepath.Join(c.bin, name)}, args...)
+	if os.Geteuid() == 0 {
+		u, err := servant()
+		if err != nil {
+			return nil, err
+		}
+		line = append([]string{"setpriv", "--reuid=" + u.Uid, "--regid=" + u.Gid, "--clear-groups"}, line...)
+	}
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // programs of the system
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, said, said
-	unprivileged(cmd)
 	err = cmd.Run()
 	out, readErr := os.ReadFile(said.Name())
 	_ = said.Close()
