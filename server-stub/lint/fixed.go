@@ -95,6 +95,21 @@ func fixed() map[string]bool {
 		"w_issuer_dn_leading_whitespace",
 		"w_issuer_dn_trailing_whitespace",
 		"w_multiple_issuer_rdn",
+		"e_ext_san_dns_name_too_long",
+		"e_ext_san_space_dns_name",
+		"e_ext_san_uri_format_invalid",
+		"e_ext_san_uri_host_not_fqdn_or_ip",
+		"e_ext_san_uri_not_ia5",
+		"e_ext_san_uri_relative",
+		"e_ext_subject_key_identifier_missing_ca",
+		"e_international_dns_name_not_nfc",
+		"e_international_dns_name_not_unicode",
+		"e_san_bare_wildcard",
+		"e_san_dns_name_includes_null_char",
+		"e_san_dns_name_starts_with_period",
+		"e_san_shall_be_present",
+		"e_san_wildcard_not_first",
+		"w_ext_subject_key_identifier_missing_sub_cert",
 	} {
 		all[name] = true
 	}
