@@ -1,5 +1,7 @@
 package lint
 
+import "strings"
+
 // fixed are the lints of zlint that read nothing of a certificate but what a
 // [skeleton] holds: issuer, key usage, policies, addresses and the like, which are the
 // same in all certificates of one CA, profile and kind of key. Their verdict on one
@@ -7,96 +9,44 @@ package lint
 // zlint's sources, and a test makes it again and compares.
 func fixed() map[string]bool {
 	all := map[string]bool{}
-	for _, name := range []string{
-		"e_adobe_extensions_legacy_multipurpose_criticality",
-		"e_adobe_extensions_strict_presence",
-		"w_smime_aia_contains_internal_names",
-		"e_authority_key_identifier_correct",
-		"e_ecpublickey_key_usages",
-		"e_ec_other_key_usages",
-		"e_edwardspublickey_key_usages",
-		"w_key_usage_criticality",
-		"e_smime_legacy_aia_shall_have_one_http",
-		"e_legacy_generation_deprecated",
-		"e_legal_entity_identifier",
-		"e_smime_qc_statements_must_not_be_critical",
-		"e_smime_strict_aia_shall_have_http_only",
-		"e_strict_multipurpose_smime_ext_subject_directory_attr",
-		"e_subscribers_crl_distribution_points_are_http",
-		"e_subscribers_shall_have_crl_distribution_points",
-		"e_smime_legacy_multipurpose_eku_check",
-		"e_smime_strict_eku_check",
-		"e_basic_constraints_not_critical",
-		"e_cert_contains_unique_identifier",
-		"e_cert_unique_identifier_version_not_2_or_3",
-		"e_distribution_point_incomplete",
-		"w_distribution_point_missing_ldap_or_uri",
-		"w_eku_critical_improperly",
-		"w_ext_aia_access_location_missing",
-		"e_ext_aia_marked_critical",
-		"e_ext_authority_key_identifier_critical",
-		"e_ext_authority_key_identifier_no_key_identifier",
-		"w_ext_cert_policy_contains_noticeref",
-		"e_ext_cert_policy_disallowed_any_policy_qualifier",
-		"e_ext_cert_policy_duplicate",
-		"e_ext_cert_policy_explicit_text_ia5_string",
-		"w_ext_cert_policy_explicit_text_includes_control",
-		"w_ext_cert_policy_explicit_text_not_nfc",
-		"w_ext_cert_policy_explicit_text_not_utf8",
-		"e_ext_cert_policy_explicit_text_too_long",
-		"w_ext_crl_distribution_marked_critical",
-		"e_ext_freshest_crl_marked_critical",
-		"w_ext_ian_critical",
-		"e_ext_ian_dns_not_ia5_string",
-		"e_ext_ian_empty_name",
-		"e_ext_ian_no_entries",
-		"e_ext_ian_rfc822_format_invalid",
-		"e_ext_ian_space_dns_name",
-		"e_ext_ian_uri_format_invalid",
-		"e_ext_ian_uri_host_not_fqdn_or_ip",
-		"e_ext_ian_uri_not_ia5",
-		"e_ext_ian_uri_relative",
-		"e_ext_key_usage_cert_sign_without_ca",
-		"w_ext_key_usage_not_critical",
-		"e_ext_key_usage_without_bits",
-		"e_ext_name_constraints_not_critical",
-		"e_ext_name_constraints_not_in_ca",
-		"e_ext_policy_constraints_empty",
-		"e_ext_policy_constraints_not_critical",
-		"e_ext_policy_map_any_policy",
-		"w_ext_policy_map_not_critical",
-		"w_ext_policy_map_not_in_cert_policy",
-		"e_ext_subject_directory_attr_critical",
-		"e_incorrect_ku_encoding",
-		"e_inhibit_any_policy_not_critical",
-		"e_issuer_dn_country_not_printable_string",
-		"e_issuer_field_empty",
-		"e_key_usage_and_extended_key_usage_inconsistent",
-		"e_key_usage_incorrect_length",
-		"e_name_constraint_empty",
-		"e_name_constraint_maximum_not_absent",
-		"e_name_constraint_minimum_non_zero",
-		"e_name_constraint_not_fqdn",
-		"w_name_constraint_on_edi_party_name",
-		"w_name_constraint_on_registered_id",
-		"w_name_constraint_on_x400",
-		"e_path_len_constraint_improperly_included",
-		"e_path_len_constraint_zero_or_less",
-		"e_precert_with_sct_list",
-		"e_subject_info_access_marked_critical",
-		"e_superfluous_ku_encoding",
-		"e_prohibit_dsa_usage",
-		"e_mp_authority_key_identifier_correct",
-		"e_ian_bare_wildcard",
-		"e_ian_dns_name_includes_null_char",
-		"e_ian_dns_name_starts_with_period",
-		"w_ian_iana_pub_suffix_empty",
-		"e_ian_wildcard_not_first",
-		"w_issuer_dn_leading_whitespace",
-		"w_issuer_dn_trailing_whitespace",
-		"w_multiple_issuer_rdn",
-	} {
+	for _, name := range strings.Fields(fixedNames) {
 		all[name] = true
 	}
 	return all
 }
+
+const fixedNames = `
+e_adobe_extensions_legacy_multipurpose_criticality e_adobe_extensions_strict_presence
+w_smime_aia_contains_internal_names e_authority_key_identifier_correct e_ecpublickey_key_usages e_ec_other_key_usages
+e_edwardspublickey_key_usages w_key_usage_criticality e_smime_legacy_aia_shall_have_one_http
+e_legacy_generation_deprecated e_legal_entity_identifier e_smime_qc_statements_must_not_be_critical
+e_smime_strict_aia_shall_have_http_only e_strict_multipurpose_smime_ext_subject_directory_attr
+e_subscribers_crl_distribution_points_are_http e_subscribers_shall_have_crl_distribution_points
+e_smime_legacy_multipurpose_eku_check e_smime_strict_eku_check e_basic_constraints_not_critical
+e_cert_contains_unique_identifier e_cert_unique_identifier_version_not_2_or_3 e_distribution_point_incomplete
+w_distribution_point_missing_ldap_or_uri w_eku_critical_improperly w_ext_aia_access_location_missing
+e_ext_aia_marked_critical e_ext_authority_key_identifier_critical e_ext_authority_key_identifier_no_key_identifier
+w_ext_cert_policy_contains_noticeref e_ext_cert_policy_disallowed_any_policy_qualifier e_ext_cert_policy_duplicate
+e_ext_cert_policy_explicit_text_ia5_string w_ext_cert_policy_explicit_text_includes_control
+w_ext_cert_policy_explicit_text_not_nfc w_ext_cert_policy_explicit_text_not_utf8
+e_ext_cert_policy_explicit_text_too_long w_ext_crl_distribution_marked_critical e_ext_freshest_crl_marked_critical
+w_ext_ian_critical e_ext_ian_dns_not_ia5_string e_ext_ian_empty_name e_ext_ian_no_entries
+e_ext_ian_rfc822_format_invalid e_ext_ian_space_dns_name e_ext_ian_uri_format_invalid e_ext_ian_uri_host_not_fqdn_or_ip
+e_ext_ian_uri_not_ia5 e_ext_ian_uri_relative e_ext_key_usage_cert_sign_without_ca w_ext_key_usage_not_critical
+e_ext_key_usage_without_bits e_ext_name_constraints_not_critical e_ext_name_constraints_not_in_ca
+e_ext_policy_constraints_empty e_ext_policy_constraints_not_critical e_ext_policy_map_any_policy
+w_ext_policy_map_not_critical w_ext_policy_map_not_in_cert_policy e_ext_subject_directory_attr_critical
+e_incorrect_ku_encoding e_inhibit_any_policy_not_critical e_issuer_dn_country_not_printable_string e_issuer_field_empty
+e_key_usage_and_extended_key_usage_inconsistent e_key_usage_incorrect_length e_name_constraint_empty
+e_name_constraint_maximum_not_absent e_name_constraint_minimum_non_zero e_name_constraint_not_fqdn
+w_name_constraint_on_edi_party_name w_name_constraint_on_registered_id w_name_constraint_on_x400
+e_path_len_constraint_improperly_included e_path_len_constraint_zero_or_less e_precert_with_sct_list
+e_subject_info_access_marked_critical e_superfluous_ku_encoding e_prohibit_dsa_usage
+e_mp_authority_key_identifier_correct e_ian_bare_wildcard e_ian_dns_name_includes_null_char
+e_ian_dns_name_starts_with_period w_ian_iana_pub_suffix_empty e_ian_wildcard_not_first w_issuer_dn_leading_whitespace
+w_issuer_dn_trailing_whitespace w_multiple_issuer_rdn e_ext_san_dns_name_too_long e_ext_san_space_dns_name
+e_ext_san_uri_format_invalid e_ext_san_uri_host_not_fqdn_or_ip e_ext_san_uri_not_ia5 e_ext_san_uri_relative
+e_ext_subject_key_identifier_missing_ca e_international_dns_name_not_nfc e_international_dns_name_not_unicode
+e_san_bare_wildcard e_san_dns_name_includes_null_char e_san_dns_name_starts_with_period e_san_shall_be_present
+e_san_wildcard_not_first w_ext_subject_key_identifier_missing_sub_cert
+`

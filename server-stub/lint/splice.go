@@ -1,11 +1,9 @@
 package lint
 
 import (
-	"crypto/md5"  //nolint:gosec // zcrypto has this fingerprint in its certificate
-	"crypto/sha1" //nolint:gosec // the same
-	"crypto/sha256"
 	stdx509 "crypto/x509"
 	"errors"
+	"maps"
 
 	"github.com/zmap/zcrypto/encoding/asn1"
 	zx509 "github.com/zmap/zcrypto/x509"
@@ -14,11 +12,13 @@ import (
 
 // splice gives the certificate as zcrypto would read it, from a sample with the
 // same skeleton and what differs from it: a test holds the two side by side. It
-// leaves out ValidationLevel, which is about web servers and which none of the lints reads.
+// leaves out ValidationLevel, which is about web servers, and the fingerprints: none
+// of the lints reads them, which a test sees to.
 func splice(sample *zx509.Certificate, p parts, der []byte, cert *stdx509.Certificate) (*zx509.Certificate, error) {
 	out := *sample
 	out.Raw, out.RawTBSCertificate, out.RawSubject, out.RawSubjectPublicKeyInfo = der, p.tbs, p.subject, p.spki
-	fingerprints(&out)
+	out.FingerprintMD5, out.FingerprintSHA1, out.FingerprintSHA256 = nil, nil, nil
+	out.SPKIFingerprint, out.SPKISubjectFingerprint, out.TBSCertificateFingerprint, out.FingerprintNoCT = nil, nil, nil, nil
 	var subject pkix.RDNSequence
 	if rest, err := asn1.Unmarshal(p.subject, &subject); err != nil || len(rest) > 0 {
 		return nil, errors.Join(errors.New("the subject cannot be read"), err)
@@ -36,10 +36,7 @@ func splice(sample *zx509.Certificate, p parts, der []byte, cert *stdx509.Certif
 		return nil, errors.New("the extensions are not those of the sample")
 	}
 	out.Extensions = make([]pkix.Extension, len(sample.Extensions))
-	out.ExtensionsMap = make(map[string]pkix.Extension, len(sample.Extensions))
-	for name, extension := range sample.ExtensionsMap {
-		out.ExtensionsMap[name] = extension
-	}
+	out.ExtensionsMap = maps.Clone(sample.ExtensionsMap)
 	for i, extension := range sample.Extensions {
 		if id := extension.Id.String(); id == "2.5.29.17" || id == "2.5.29.14" {
 			extension.Value = cert.Extensions[i].Value
@@ -48,16 +45,4 @@ func splice(sample *zx509.Certificate, p parts, der []byte, cert *stdx509.Certif
 		out.Extensions[i] = extension
 	}
 	return &out, nil
-}
-
-func fingerprints(c *zx509.Certificate) {
-	five, one, two := md5.Sum(c.Raw), sha1.Sum(c.Raw), sha256.Sum256(c.Raw) //nolint:gosec // see the imports
-	c.FingerprintMD5, c.FingerprintSHA1, c.FingerprintSHA256 = five[:], one[:], two[:]
-	spki, tbs := sha256.Sum256(c.RawSubjectPublicKeyInfo), sha256.Sum256(c.RawTBSCertificate)
-	c.SPKIFingerprint, c.TBSCertificateFingerprint = spki[:], tbs[:]
-	c.FingerprintNoCT = tbs[:] // what a certificate without CT has left without CT
-	both := sha256.New()
-	both.Write(c.RawSubjectPublicKeyInfo)
-	both.Write(c.RawSubject)
-	c.SPKISubjectFingerprint = both.Sum(nil)
 }
