@@ -1,3 +1,26 @@
+//go:build cgo
+
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+import "path/filepath"
+
+// mailPrograms gives those of macOS. Outlook is looked for where it is installed
+// for all users.
+func mailPrograms(o MailOptions) []MailProgram {
+	home, err := homeOf(StoreOptions{Home: o.Home})
+	if err != nil {
+		return []MailProgram{outlookMac{outlookMacApp}}
+	}
+	open := func() (keychain, error) {
+		k, err := openKeychain(o.Home)
+		if err != nil {
+			return nil, err
+		}
+		return realKeychain{k}, nil
+	}
+	return []MailProgram{
+		appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
+	}
+}
+
+const outlookMacApp = "/Applications/Microsoft Outlook.app"
