@@ -103,6 +103,13 @@ func (a *app) restoreCommand() *cobra.Command {
 
 // restore checks the copy, and keeps the records that it replaces.
 func (a *app) restore(from string) (aside string, err error) {
+	config, err := site.ReadConfig(a.dir)
+	if err != nil {
+		return "", err
+	}
+	if config.Store.Postgres != "" {
+		return "", fmt.Errorf("%w: put a backup back with pg_restore, into an empty database", store.ErrNoSnapshot)
+	}
 	if err := store.CheckBolt(from); err != nil {
 		return "", err
 	}

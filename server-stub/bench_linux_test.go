@@ -12,6 +12,7 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/store/pgtest"
 )
 
 // serverCPU reads what the child used so far, user and system, from its stat
@@ -35,16 +36,19 @@ func serverCPU(b *testing.B, c *child) time.Duration {
 }
 
 // BenchmarkServerCPU is what a durable issue and a poll cost the server's own
-// process, over mTLS on the loopback. Hold it beside BenchmarkFloor of the same run.
+// process, over mTLS on the loopback. PostgreSQL's own processes are not counted, but they
+// share the machine. Hold it beside BenchmarkFloor of the same run.
 func BenchmarkServerCPU(b *testing.B) {
 	for _, callers := range []int{1, 8, 64} {
-		b.Run(fmt.Sprintf("issue/callers=%d", callers), func(b *testing.B) { benchIssue(b, callers) })
+		b.Run(fmt.Sprintf("issue/callers=%d", callers), func(b *testing.B) { benchIssue(b, callers, found(b)) })
+		b.Run(fmt.Sprintf("issue-postgres/callers=%d", callers), func(b *testing.B) {
+			benchIssue(b, callers, found(b, "--postgres", pgtest.Start(b).Database(b)))
+		})
 	}
 	b.Run("poll", benchPoll)
 }
 
-func benchIssue(b *testing.B, callers int) {
-	dir := found(b)
+func benchIssue(b *testing.B, callers int, dir string) {
 	c := serve(b, dir)
 	machines := make([]*machine, min(callers, 8))
 	for i := range machines {

@@ -51,12 +51,14 @@ func mustCLI(t testing.TB, args ...string) string {
 }
 
 // found makes a server's directory.
-func found(t testing.TB) string {
+func found(t testing.TB, more ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "pilot")
-	out := mustCLI(t, "init", "--dir", dir, "--organization", "Example GmbH", "--country", "DE",
+	out := mustCLI(t, append([]string{
+		"init", "--dir", dir, "--organization", "Example GmbH", "--country", "DE",
 		"--organization-identifier", "NTRDE-DER3306.HRB12345", "--host", "127.0.0.1",
-		"--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
+		"--listen", "127.0.0.1:0", "--web", "127.0.0.1:0",
+	}, more...)...)
 	if !strings.Contains(out, "server-stub serve") {
 		t.Errorf("init does not say what is next:\n%s", out)
 	}

@@ -43,6 +43,8 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringVar(&f.AdminWeb, "admin-web", "", "address for the administrators' web page, such as 127.0.0.1:8081 (default: none)")
 	flags.StringVar(&f.PublicURL, "public-url", "", "beginning of the URLs in certificates (default http://HOST:PORT)")
 	flags.StringVar(&f.OwnPolicy, "own-policy-oid", "", "the company's policy OID, in place of the reserved one")
+	flags.StringVar(&f.Postgres, "postgres", "", "database for the records as libpq has it, without a password (default: the file records.db)")
+	flags.StringVar(&f.PasswordFile, "postgres-password-file", "", "file with its password, mode 0600, in the data directory or with its full path")
 	flags.BoolVar(&f.RSA, "rsa", false, "RSA CAs; each certificate then costs some ten times the work")
 	for _, name := range []string{"organization", "country", "organization-identifier"} {
 		_ = cmd.MarkFlagRequired(name) // fails only for a flag that is not there

@@ -117,7 +117,10 @@ type order struct {
 // TestKillStorm kills the server again and again while machines join and
 // submit. What was acknowledged must still be so, and whatever was not must
 // complete when it is sent again. 12 kills by default; STUB_KILLS sets another number.
-func TestKillStorm(t *testing.T) {
+func TestKillStorm(t *testing.T) { killStorm(t, found(t)) }
+
+func killStorm(t *testing.T, dir string) {
+	t.Helper()
 	kills := 12
 	if text := os.Getenv("STUB_KILLS"); text != "" {
 		var err error
@@ -127,7 +130,6 @@ func TestKillStorm(t *testing.T) {
 	} else if testing.Short() {
 		kills = 3
 	}
-	dir := found(t)
 	c := serve(t, dir)
 	m := joined(t, dir, c.addr, oneToken(t, dir, c.addr))
 	var all []*order

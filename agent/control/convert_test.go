@@ -32,6 +32,7 @@ func goodPolicy(ca *authority) *controlv1.Policy {
 			Renewal: &controlv1.RenewalRule{Before: durationpb.New(time.Hour), Suggested: map[string]*timestamppb.Timestamp{"0AB": timestamppb.New(noon)}, Rotation: "same-key"},
 			Modules: []*controlv1.PkcsModule{{Path: "/usr/lib/p11.so", TokenLabel: "card"}},
 			Note:    map[string]string{"en": "Hello\u202e\nthere\x00"},
+			Mail:    &controlv1.MailRule{Programs: []string{"*"}, Sign: "always", Encrypt: "sometimes", Hash: "sha-256", Cipher: "rot13"},
 		}},
 	}
 }
@@ -64,6 +65,7 @@ func TestPolicyOverTheWire(t *testing.T) {
 			Profile: enroll.Profile{Name: "both", Keys: []string{"p-256", "rsa-2048"}, Sign: true, Encrypt: true, MaxValidity: 365 * 24 * time.Hour, Generation: "2", MinProtection: "software"},
 			Consent: enroll.ConsentSilent, MaxPostponements: 5, Stores: []string{"auto"}, RenewBefore: time.Hour, Rotation: enroll.SameKey,
 			Modules: []enroll.Module{{Path: "/usr/lib/p11.so", TokenLabel: "card"}}, Note: map[string]string{"en": "Hello there"},
+			Mail: enroll.MailRule{Programs: []string{"*"}, Sign: enroll.MailAlways, Encrypt: enroll.MailUser, ClearSign: enroll.MailUser, Hash: "sha-256"},
 		}},
 	}
 	if !reflect.DeepEqual(got.Policy, want) {

@@ -3,6 +3,7 @@ package control
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -156,6 +157,9 @@ func assignmentIn(a *controlv1.Assignment, profile enroll.Profile) (enroll.Assig
 		Stores: texts(a.GetStores(), maxList), RenewBefore: period(a.GetRenewal().GetBefore(), maxPeriod),
 		Rotation: rotationIn(a.GetRenewal().GetRotation()),
 	}
+	if a.GetMail() != nil {
+		out.Mail = mailIn(a.GetMail())
+	}
 	for _, m := range a.GetModules() {
 		out.Modules = append(out.Modules, enroll.Module{Path: m.GetPath(), TokenLabel: text(m.GetTokenLabel())})
 	}
@@ -178,6 +182,29 @@ func consentIn(c controlv1.Consent) enroll.ConsentMode {
 	case controlv1.Consent_CONSENT_ASK, controlv1.Consent_CONSENT_UNSPECIFIED:
 	}
 	return enroll.ConsentAsk
+}
+
+// mailIn leaves to the person, or to the program, what the server says unknown.
+func mailIn(m *controlv1.MailRule) enroll.MailRule {
+	word := func(s string) enroll.MailWord {
+		switch w := enroll.MailWord(s); w {
+		case enroll.MailAlways, enroll.MailNever:
+			return w
+		default:
+			return enroll.MailUser
+		}
+	}
+	one := func(s string, of ...string) string {
+		if slices.Contains(of, s) {
+			return s
+		}
+		return ""
+	}
+	return enroll.MailRule{
+		Programs: texts(m.GetPrograms(), maxList), Sign: word(m.GetSign()), Encrypt: word(m.GetEncrypt()), ClearSign: word(m.GetClearSign()),
+		Hash:   one(m.GetHash(), "sha-256", "sha-384", "sha-512"),
+		Cipher: one(m.GetCipher(), "aes-128", "aes-192", "aes-256"),
+	}
 }
 
 // rotationIn takes a new key where the server says something unknown; empty

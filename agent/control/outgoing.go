@@ -130,6 +130,13 @@ func credentialOut(e enroll.Enrollment) *controlv1.CredentialReport {
 			Algorithms: texts(p.Algorithms, maxStores), Failure: text(p.Failure),
 		}
 	}
+	if m := e.Mail; m != nil {
+		for _, a := range m.Accounts[:min(len(m.Accounts), maxStores)] {
+			r.Mail = append(r.Mail, &controlv1.MailAccountReport{
+				Program: text(a.Program), Account: text(a.ID), State: text(string(a.State)), ByHand: texts(a.ByHand, maxStores),
+			})
+		}
+	}
 	if p := e.Problem; p != nil {
 		// The hint, and not the detail, which may show paths and names.
 		r.Problem = &controlv1.ConditionReport{

@@ -58,7 +58,7 @@ func shots(n int, slow bool, random *rand.Rand) []kill {
 		victims = slices.DeleteFunc(slices.Clone(victims), func(v string) bool { return hits(v, "server") })
 	}
 	transitions := []enroll.State{
-		enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Active,
+		enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Prepared, enroll.Active,
 	}
 	all := make([]kill, n)
 	for i := range all {

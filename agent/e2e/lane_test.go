@@ -218,7 +218,7 @@ func (f *follower) read(in *bufio.Reader) {
 
 // order of the states; what was shown once is never taken back.
 var order = []enroll.State{
-	enroll.Wanted, enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Active, enroll.Kept, enroll.Over,
+	enroll.Wanted, enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Prepared, enroll.Active, enroll.Kept, enroll.Over,
 }
 
 func rank(s enroll.State) int { return slices.Index(order, s) }

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,8 @@ const (
 
 func newPrefix(t *testing.T) *prefix {
 	t.Helper()
-	p := &prefix{t: t, whole: t, wine: platformtest.NeedFile(t, "Wine", "/usr/lib/wine/wine64"), artifacts: t.ArtifactDir()}
+	p := &prefix{t: t, whole: t, wine: platformtest.NeedFile(t, "Wine", "/usr/lib/wine/wine64"), artifacts: cmp.Or(os.Getenv("SMIME_AGENT_ARTIFACTS"), t.ArtifactDir())}
+	p.must(os.MkdirAll(p.artifacts, 0o755))
 	platformtest.NeedPrograms(t, "wineboot", "x86_64-w64-mingw32-gcc", "Xvfb", "xdotool", "import")
 	// Not t.TempDir, whose cleaning fails while Wine's processes are on their way out.
 	dir, err := os.MkdirTemp("", "smime-wine-")

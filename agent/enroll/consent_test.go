@@ -79,7 +79,7 @@ func TestDecline(t *testing.T) {
 		}
 		w.settle(time.Minute)
 		w.check(1)
-		want := []EventCode{EventWanted, EventDeclined, EventConsent, EventKey, EventSubmitted, EventIssued, EventInstalled, EventProved}
+		want := []EventCode{EventWanted, EventDeclined, EventConsent, EventKey, EventSubmitted, EventIssued, EventInstalled, EventPrepared, EventProved}
 		if codes := w.codes(e.ID); !slices.Equal(codes, want) {
 			t.Errorf("told %v", codes)
 		}

@@ -58,6 +58,11 @@ type person struct {
 	proofs   int
 	locked   bool
 	discards int
+	// mail is a mail program: the certificate that it uses, and what it says.
+	mail     []byte
+	mailSays MailAccount
+	mailErr  error
+	prepares []PrepareWanted
 }
 
 type storedKey struct {
@@ -78,7 +83,7 @@ func (w *world) person(name string) *person {
 	defer w.mu.Unlock()
 	p := w.users[name]
 	if p == nil {
-		p = &person{present: true, keys: map[string]map[ID]*storedKey{}, stores: []StoreFound{
+		p = &person{present: true, mailSays: MailAccount{Program: "memory", ID: "1", State: MailReady}, keys: map[string]map[ID]*storedKey{}, stores: []StoreFound{
 			{Name: "nss:default", Protection: "software", Algorithms: []string{"rsa-2048", "p-256"}},
 		}}
 		w.users[name] = p
@@ -209,6 +214,23 @@ func (s *session) Install(_ context.Context, w InstallWanted) error {
 	})
 }
 
+func (s *session) Prepare(_ context.Context, w PrepareWanted) (all []MailAccount, err error) {
+	err = s.effect(func() error {
+		s.u.prepares = append(s.u.prepares, w)
+		if s.u.mailErr != nil || s.u.mailSays.Program == "" {
+			return s.u.mailErr
+		}
+		a := s.u.mailSays
+		if a.State == MailReady {
+			a.Changed = !slices.Equal(s.u.mail, w.Chain[0])
+			s.u.mail = w.Chain[0]
+		}
+		all = []MailAccount{a}
+		return nil
+	})
+	return all, err
+}
+
 func (s *session) Prove(_ context.Context, w ProofWanted) (p Proof, err error) {
 	err = s.effect(func() error {
 		s.u.proofs++
@@ -268,6 +290,9 @@ func (s *session) Ask(ctx context.Context, q Question) (v Verdict, err error) {
 	}
 	return s.u.ask(ctx, q)
 }
+
+// EnterCode is not for the engine: it knows of no codes.
+func (s *session) EnterCode(context.Context, CodeQuestion) (string, error) { return "", nil }
 
 func (s *session) Notify(_ context.Context, n Notice) error {
 	return s.effect(func() error { s.u.notices = append(s.u.notices, n.Code); return nil })
@@ -336,6 +361,7 @@ func assignment(user, mailbox string) Assignment {
 	return Assignment{
 		User: user, Mailboxes: []string{mailbox}, Consent: ConsentSilent,
 		Profile: Profile{Name: "employee-dual", Keys: []string{"p-256"}, Sign: true, Encrypt: true, MaxValidity: 366 * day},
+		Mail:    MailRule{Programs: []string{"*"}, Sign: MailAlways, Encrypt: MailUser},
 	}
 }
 
@@ -366,9 +392,25 @@ func (w *world) checkTold(e Enrollment) {
 		times[code]++
 	}
 	for _, st := range lifecycle {
-		once := st.event != EventConsent || !e.Consent.NotNeeded
-		if n := times[st.event]; once && n == 0 || n > 1 && st.event != EventProved && st.event != EventInstalled {
+		once := (st.event != EventConsent || !e.Consent.NotNeeded) && (st.event != EventPrepared || e.Mail.found())
+		again := st.event == EventProved || st.event == EventInstalled || st.event == EventPrepared
+		if n := times[st.event]; once && n == 0 || n > 1 && !again {
 			w.t.Errorf("%s of %s is told %d times", st.event, e.ID, n)
+		}
+	}
+}
+
+// checkMail: who has one credential in use has his mail program use it.
+func (w *world) checkMail() {
+	active := map[string][]Enrollment{}
+	for _, e := range w.record {
+		if e.State == Active {
+			active[e.Assignment.User] = append(active[e.Assignment.User], e)
+		}
+	}
+	for name, all := range active {
+		if u := w.users[name]; len(all) == 1 && u.present && u.mailSays.State == MailReady && !slices.Equal(u.mail, all[0].Chain[0]) {
+			w.t.Errorf("the mail program of %s does not use %s", name, all[0].ID)
 		}
 	}
 }
@@ -379,6 +421,7 @@ func (w *world) check(certificatesPerSlot int) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.checkMail()
 	active, perSlot, names := map[slot]int{}, map[slot]int{}, map[ID]bool{}
 	for _, e := range w.record {
 		names[e.KeyName()] = true

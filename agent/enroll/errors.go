@@ -34,6 +34,7 @@ const (
 	CodeStoreDenied         Code = "store-denied"
 	CodeStoreUnsuitable     Code = "store-unsuitable" // too weak, or no accepted kind of key
 	CodeStoreFailed         Code = "store-failed"
+	CodeStoreHangs          Code = "store-hangs" // a call into it does not return
 	CodeKeyMissing          Code = "key-missing"
 	CodeProofFailed         Code = "proof-failed"
 	CodeOldKeyUnusable      Code = "old-key-unusable"
@@ -45,6 +46,11 @@ const (
 	CodeChallengePending    Code = "challenge-pending"
 	CodeRequestRefused      Code = "request-refused"
 	CodeCertificateRejected Code = "certificate-rejected"
+	CodeMailRestart         Code = "mail-program-restart" // it must be closed, or started anew
+	CodeMailManaged         Code = "mail-program-managed"
+	CodeMailFailed          Code = "mail-program-failed"
+	CodeMailByHand          Code = "mail-program-by-hand" // what no tool can set
+	CodeMailOtherStore      Code = "mail-program-other-store"
 	CodeRecordFailed        Code = "record-failed" // the service's own file cannot be written
 	CodeInternal            Code = "internal-error"
 )

@@ -35,7 +35,8 @@ var lifecycle = []step{
 	{Requested, (*Engine).submit, Submitted, EventSubmitted, needsAuthority},
 	{Submitted, (*Engine).collect, Issued, EventIssued, needsAuthority},
 	{Issued, (*Engine).install, Installed, EventInstalled, needsStore},
-	{Installed, (*Engine).prove, Active, EventProved, needsStore},
+	{Installed, (*Engine).prepare, Prepared, EventPrepared, needsStore},
+	{Prepared, (*Engine).prove, Active, EventProved, needsStore},
 }
 
 // stepFrom finds the step that leads on; none from Active, Kept and Over.
@@ -50,7 +51,7 @@ func stepFrom(s State) (step, bool) {
 
 // rank orders the states.
 func (s State) rank() int {
-	for i, st := range []State{Wanted, Consented, Requested, Submitted, Issued, Installed, Active, Kept, Over} {
+	for i, st := range []State{Wanted, Consented, Requested, Submitted, Issued, Installed, Prepared, Active, Kept, Over} {
 		if st == s {
 			return i
 		}
@@ -258,7 +259,8 @@ func (g *Engine) advance(n *entry, st step, mut change) error {
 		batch = g.succession(e)
 	}
 	var told []Event
-	if st.to != Consented || !e.Consent.NotNeeded { // nobody gave what nobody was asked for
+	// Nobody gave what nobody was asked for, and no program was prepared where there is none.
+	if silent := st.to == Consented && e.Consent.NotNeeded || st.to == Prepared && !e.Mail.found(); !silent {
 		told = append(told, g.event(st.event, e, true))
 	}
 	for _, old := range batch[1:] {

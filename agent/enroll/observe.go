@@ -50,7 +50,11 @@ func (g *Engine) takeAttached(time.Time) {
 	for name := range names {
 		g.userOf(name).due = true
 		for _, n := range g.order {
-			if n.e.Assignment.User == name && n.e.inProgress() && wakesAtLogin(n.e.Problem) {
+			if n.e.Assignment.User != name {
+				continue
+			}
+			g.mailSoon(n)
+			if n.e.inProgress() && wakesAtLogin(n.e.Problem) {
 				n.woken = true
 			}
 		}
@@ -65,7 +69,7 @@ func wakesAtLogin(p *Problem) bool {
 	}
 	switch p.Code {
 	case CodeUserAbsent, CodeConsentPending, CodeNobodyToAsk,
-		CodeStoreMissing, CodeStoreLocked, CodeStoreDenied, CodeStoreUnsuitable:
+		CodeStoreMissing, CodeStoreLocked, CodeStoreDenied, CodeStoreUnsuitable, CodeStoreHangs:
 		return true
 	default:
 		return false

@@ -411,7 +411,7 @@ func TestNotProvedNotActive(t *testing.T) {
 		w.proofFail = "It does not sign."
 		g, stop := w.run(w.policy(assignment("uid:1", "a@example.com")))
 		w.settle(10 * day)
-		if e := only(t, g, Installed); e.Problem == nil || e.Problem.Code != CodeProofFailed || e.Proof.OK() {
+		if e := only(t, g, Prepared); e.Problem == nil || e.Problem.Code != CodeProofFailed || e.Proof.OK() {
 			t.Errorf("%+v", e)
 		}
 		w.lock(func() { w.proofFail = "" })

@@ -70,8 +70,8 @@ func (e Enrollment) proves() bool {
 	return len(e.Chain) > 0 && (e.State == Active || e.State == Kept && e.Assignment.Profile.Encrypt)
 }
 
-// careJob is what an active or kept credential needs: its certificate put back,
-// or its daily proof.
+// careJob is what an active or kept credential needs next: its certificate put
+// back, a look at the mail programs, or its daily proof.
 func (g *Engine) careJob(n *entry, now time.Time) (job, bool) {
 	e := n.e
 	if _, present := g.Sessions.Session(e.Assignment.User); !present || len(e.Chain) == 0 {
@@ -83,7 +83,11 @@ func (g *Engine) careJob(n *entry, now time.Time) (job, bool) {
 		j.at, j.do = now, func(ctx context.Context) { g.reinstall(ctx, n) }
 	case e.proves() && !n.missing:
 		j.at, j.do = sane(e.NextProof, now, 2*g.Timing.ProofInterval), func(ctx context.Context) { g.proveAgain(ctx, n) }
-	default:
+	}
+	if at, ok := g.mailAt(e, now); ok && !n.bare && !n.missing && (j.do == nil || at.Before(j.at)) {
+		j.at, j.do = at, func(ctx context.Context) { g.prepareAgain(ctx, n) }
+	}
+	if j.do == nil {
 		return job{}, false
 	}
 	if n.triedIn == e.State {

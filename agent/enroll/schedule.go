@@ -299,11 +299,28 @@ func (g *Engine) noteAbsent(n *entry) {
 func (g *Engine) Ready(references []string) {
 	g.mu.Lock()
 	defer g.unlock()
+	for _, n := range g.submitted(references) {
+		n.woken = true
+	}
+}
+
+// Confirmed says that the authority took the code that a person gave. As after
+// his consent, the floor for retries does not hold the next question up.
+func (g *Engine) Confirmed(reference string) {
+	g.mu.Lock()
+	defer g.unlock()
+	for _, n := range g.submitted([]string{reference}) {
+		n.woken, n.tried = true, time.Time{}
+	}
+}
+
+// submitted are the enrollments that the authority knows by these references.
+// Callers hold mu.
+func (g *Engine) submitted(references []string) (all []*entry) {
 	for _, n := range g.order {
-		for _, r := range references {
-			if r != "" && r == n.e.Reference && n.e.State == Submitted {
-				n.woken = true
-			}
+		if n.e.Reference != "" && n.e.State == Submitted && slices.Contains(references, n.e.Reference) {
+			all = append(all, n)
 		}
 	}
+	return all
 }

@@ -29,6 +29,7 @@ const (
 	Submitted State = "submitted" // the authority has the CSR
 	Issued    State = "issued"    // the chain passed every check
 	Installed State = "installed" // chain beside its key, read back
+	Prepared  State = "prepared"  // mail programs use it, or will after their next start
 	Active    State = "active"    // proved through the store
 	// Kept: a newer credential took its place; key and certificate stay for old mail.
 	Kept State = "kept"
@@ -115,6 +116,7 @@ type Assignment struct {
 	Rotation         Rotation          `json:"rotation,omitempty"`
 	Modules          []Module          `json:"modules,omitempty"`
 	Note             map[string]string `json:"note,omitempty"`
+	Mail             MailRule          `json:"mail,omitzero"`
 }
 
 // Policy is what central management wants on this machine.
@@ -179,6 +181,9 @@ type Enrollment struct {
 	Unwanted  bool      `json:"unwanted,omitempty"` // policy no longer gives it; renewal stops, key stays
 	Proof     *Proof    `json:"proof,omitempty"`
 	NextProof time.Time `json:"next_proof,omitzero"`
+	// Mail is nil where policy leaves mail programs alone.
+	Mail     *Preparation `json:"mail,omitempty"`
+	NextMail time.Time    `json:"next_mail,omitzero"`
 
 	Problem     *Problem  `json:"problem,omitempty"`
 	Attempts    int       `json:"attempts,omitempty"`
@@ -216,13 +221,16 @@ type Session interface {
 	Person
 }
 
-// Keeper makes, files and proves one credential.
+// Keeper makes, files and proves one credential, and has mail programs use it.
 type Keeper interface {
 	// MakeRequest makes the key under the enrollment's name, or finds it, and
 	// gives a CSR signed by it.
 	MakeRequest(ctx context.Context, w RequestWanted) (RequestMade, error)
 	// Install files the chain beside its key and reads it back.
 	Install(ctx context.Context, w InstallWanted) error
+	// Prepare makes the mail programs use the credential, as policy wants, and says
+	// how far each account is; none is no error.
+	Prepare(ctx context.Context, w PrepareWanted) ([]MailAccount, error)
 	// Prove signs, verifies, encrypts and decrypts through the store. A proof
 	// that fails is a Proof with a Failure, not an error.
 	Prove(ctx context.Context, w ProofWanted) (Proof, error)
@@ -239,6 +247,9 @@ type Warden interface {
 type Person interface {
 	// Ask blocks until the person answers or ctx ends.
 	Ask(ctx context.Context, q Question) (Verdict, error)
+	// EnterCode blocks until the person gives the code that was mailed to a
+	// mailbox, or puts that off, which is an empty code, or ctx ends.
+	EnterCode(ctx context.Context, q CodeQuestion) (string, error)
 	Notify(ctx context.Context, n Notice) error
 }
 
@@ -332,6 +343,16 @@ type Question struct {
 	// ProgramsAsk says that afterwards the system asks once for each mail program
 	// whether it may use the new key: the person must know before.
 	ProgramsAsk bool
+}
+
+// CodeQuestion asks for the code that was mailed to a mailbox.
+type CodeQuestion struct {
+	ID           ID
+	Organization string
+	Contact      string
+	Mailbox      string
+	// Wrong says that the last code was not the right one.
+	Wrong bool
 }
 
 // NoticeCode is a stable word for a notice.
@@ -433,6 +454,7 @@ const (
 	EventRefused   EventCode = "request-refused"      // the authority refused
 	EventEnded     EventCode = "enrollment-ended"     // over for another reason, such as a lost key
 	EventInstalled EventCode = "certificate-installed"
+	EventPrepared  EventCode = "mail-programs-prepared"
 	EventProved    EventCode = "credential-proved"
 	EventRenewal   EventCode = "renewal-started"
 	EventKept      EventCode = "credential-kept"

@@ -60,7 +60,7 @@ func storeFound(info platform.StoreInfo) enroll.StoreFound {
 // keysOf reads one store in its turn.
 func (s *Session) keysOf(ctx context.Context, store platform.Store) ([]enroll.KeyFound, error) {
 	name := store.Info().Name
-	release, err := s.turns.take(ctx, name)
+	release, err := s.turn(ctx, name)
 	if err != nil {
 		return nil, err
 	}

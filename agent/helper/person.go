@@ -2,7 +2,9 @@ package helper
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"smime-agent/agent/enroll"
@@ -32,6 +34,30 @@ func (s *Session) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, e
 		return enroll.Decline, nil
 	default: // only a clear word counts as one
 		return enroll.Later, nil
+	}
+}
+
+// maxCode is more than any code has, in bytes: what is longer is none, and wrong
+// when cut too.
+const maxCode = 64
+
+// EnterCode shows one dialog at a time and waits for the code until ctx ends. A
+// dialog that is closed is a code that is put off: the message stays where it is.
+func (s *Session) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	release, err := s.turns.take(ctx, turnOfQuestion)
+	if err != nil {
+		return "", s.failure(aboutPerson, "", fmt.Errorf("wait to ask for a code: %w", err))
+	}
+	defer release()
+	code, err := s.Prompter.Enter(ctx, s.Words.Code(q))
+	switch {
+	case err == nil:
+		code = strings.TrimSpace(code)
+		return code[:min(len(code), maxCode)], nil
+	case ctx.Err() == nil && errors.Is(err, platform.ErrDenied):
+		return "", nil
+	default:
+		return "", s.failure(aboutPerson, "", fmt.Errorf("ask for a mailed code: %w", err))
 	}
 }
 

@@ -22,10 +22,17 @@ type Words interface {
 	Question(q enroll.Question) platform.Question
 	// Notice tells without asking.
 	Notice(n enroll.Notice) platform.Notice
-	// PIN asks for a store's PIN or password; retry says that the last was wrong.
-	PIN(store string, retry bool) platform.Entry
+	Entries
 	// Hint says what is wrong and what to do: one or two sentences.
 	Hint(code enroll.Code, store string) string
+}
+
+// Entries are the dialogs that want one line typed.
+type Entries interface {
+	// PIN asks for a store's PIN or password; retry says that the last was wrong.
+	PIN(store string, retry bool) platform.Entry
+	// Code asks for the code that was mailed; the session sets its timeout.
+	Code(q enroll.CodeQuestion) platform.Entry
 }
 
 // Session does what only the logged-in user may do. Set its fields before the
@@ -34,19 +41,30 @@ type Words interface {
 type Session struct {
 	// Stores finds the user's stores, as [platform.Stores] does. It should let
 	// them ask for PINs by [Session.PIN].
-	Stores   func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
-	Prompter platform.Prompter
-	Words    Words
-	Now      func() time.Time
-	Log      *slog.Logger
+	Stores func(ctx context.Context, modules []platform.Module) ([]platform.Store, error)
+	// MailPrograms are those of the user, as [platform.MailPrograms] gives them; nil
+	// for none.
+	MailPrograms func() []platform.MailProgram
+	Prompter     platform.Prompter
+	Words        Words
+	Now          func() time.Time
+	Log          *slog.Logger
 	// PromptTimeout closes a dialog for a PIN that nobody answers; 0 is
 	// [DefaultPromptTimeout]. How long a question stays is the service's to say.
 	PromptTimeout time.Duration
+	// Stuck is told, if not nil, of a store that has been held for StuckAfter at a
+	// stretch (0 is [DefaultStuckAfter]): a driver whose call never returns holds its
+	// store for ever. Nothing but the end of the process frees it.
+	Stuck      func(store string)
+	StuckAfter time.Duration
 
 	turns turns
 	mu    sync.Mutex
 	// modules are those of the last inventory; watching looks at the same stores.
 	modules []enroll.Module
+	// awaiting is what waits for mail programs to be closed.
+	awaiting  map[enroll.ID]enroll.PrepareWanted
+	wakeClose chan struct{}
 }
 
 var _ enroll.Session = (*Session)(nil)
@@ -54,6 +72,32 @@ var _ enroll.Session = (*Session)(nil)
 // DefaultPromptTimeout is long enough for a cup of tea; afterwards the store
 // counts as locked.
 const DefaultPromptTimeout = 15 * time.Minute
+
+// DefaultStuckAfter is longer than anybody waits for a task, with a dialog for a
+// PIN within it.
+const DefaultStuckAfter = DefaultPromptTimeout + 5*time.Minute
+
+// turn waits for a store, or for the listing of all, and minds how long it is held.
+func (s *Session) turn(ctx context.Context, store string) (release func(), err error) {
+	free, err := s.turns.take(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	after := s.StuckAfter
+	if after <= 0 {
+		after = DefaultStuckAfter
+	}
+	minded := time.AfterFunc(after, func() {
+		s.Log.Error("store hangs", "store", store, "held", after.String())
+		if s.Stuck != nil {
+			s.Stuck(store)
+		}
+	})
+	return func() {
+		minded.Stop()
+		free()
+	}, nil
+}
 
 func (s *Session) promptTimeout() time.Duration {
 	if s.PromptTimeout > 0 {
@@ -123,7 +167,7 @@ func run[T any](ctx context.Context, s *Session, j job[T]) (T, error) {
 	if err := s.ours(j.store, j.id); err != nil {
 		return none, err
 	}
-	release, err := s.turns.take(ctx, j.store)
+	release, err := s.turn(ctx, j.store)
 	if err != nil {
 		return none, s.failure(aboutStore, j.store, fmt.Errorf("wait for store %s: %w", j.store, err))
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"smime-agent/agent/enroll"
+	"smime-agent/agent/helper"
 	"smime-agent/platform"
 )
 
@@ -229,4 +230,39 @@ func TestTheNextAcceptedKindServes(t *testing.T) {
 	other.ID = id + "-other"
 	_, err = w.session.MakeRequest(t.Context(), other)
 	wantError(t, err, enroll.Waiting, enroll.CodeStoreDenied)
+}
+
+// In virtual time: a call into a store that never returns is noticed, once, long
+// after anybody waited for it; a slow one is not.
+func TestAStoreThatNeverComesBackIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging, slow := newStore("hanging", platform.P256), newStore("slow", platform.P256)
+		never, later := make(chan struct{}), make(chan struct{})
+		defer close(never) // or the bubble does not end
+		hanging.gate, slow.gate = never, later
+		w := newWorld(t, hanging, slow)
+		stuck := make(chan string, 8)
+		w.session.Stuck = func(store string) { stuck <- store }
+		for _, name := range []string{"hanging", "slow"} {
+			r := wanted("p-256")
+			r.Store = name
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				_, err := w.session.MakeRequest(ctx, r)
+				wantError(t, err, enroll.Transient, enroll.CodeStoreFailed)
+			}()
+		}
+		time.Sleep(helper.DefaultStuckAfter - time.Minute)
+		close(later)
+		select {
+		case name := <-stuck:
+			t.Errorf("%s was given up while it might still come back", name)
+		default:
+		}
+		time.Sleep(24 * time.Hour)
+		if name := <-stuck; name != "hanging" || len(stuck) > 0 {
+			t.Errorf("told of %s, and %d more", name, len(stuck))
+		}
+	})
 }

@@ -12,7 +12,7 @@ import (
 
 // list finds the stores, and what keeps others from being used.
 func (s *Session) list(ctx context.Context, modules []enroll.Module) ([]platform.Store, []error, error) {
-	release, err := s.turns.take(ctx, turnOfListing)
+	release, err := s.turn(ctx, turnOfListing)
 	if err != nil {
 		return nil, nil, err
 	}

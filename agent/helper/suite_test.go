@@ -35,6 +35,7 @@ func testSession(t *testing.T, l lend) {
 	t.Run("clock", func(t *testing.T) { suiteClock(t, l) })
 	t.Run("inventory", func(t *testing.T) { suiteInventory(t, l) })
 	t.Run("discard", func(t *testing.T) { suiteDiscard(t, l) })
+	t.Run("prepare", func(t *testing.T) { suitePrepare(t, l) })
 	t.Run("person", func(t *testing.T) { suitePerson(t, l) })
 	t.Run("only our keys", func(t *testing.T) { suiteOnlyOurKeys(t, l) })
 }

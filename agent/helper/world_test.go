@@ -375,6 +375,10 @@ func (words) Notice(n enroll.Notice) platform.Notice {
 	return platform.Notice{Title: string(n.Code), Text: n.Mailbox}
 }
 
+func (words) Code(q enroll.CodeQuestion) platform.Entry {
+	return platform.Entry{Title: "Code of " + q.Mailbox, Text: fmt.Sprint(q.Wrong)}
+}
+
 func (words) PIN(store string, _ bool) platform.Entry {
 	return platform.Entry{Title: "PIN of " + store}
 }

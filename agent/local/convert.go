@@ -56,7 +56,7 @@ var sessionCodes = []enroll.Code{
 	enroll.CodeUserAbsent, enroll.CodeConsentPending, enroll.CodeConsentPostponed, enroll.CodeConsentDeclined,
 	enroll.CodeNobodyToAsk, enroll.CodeStoreMissing, enroll.CodeStoreLocked, enroll.CodeStoreDenied,
 	enroll.CodeStoreUnsuitable, enroll.CodeStoreFailed, enroll.CodeKeyMissing, enroll.CodeProofFailed,
-	enroll.CodeOldKeyUnusable, enroll.CodeCertificateRejected, enroll.CodeInternal,
+	enroll.CodeOldKeyUnusable, enroll.CodeCertificateRejected, enroll.CodeStoreHangs, enroll.CodeInternal,
 }
 
 // toError reads a failure. What is not known is [enroll.Transient] and
@@ -230,6 +230,19 @@ func toQuestion(t *localv1.AskTask, locale string) enroll.Question {
 		q.Note = map[string]string{locale: t.GetNote()}
 	}
 	return q
+}
+
+func codeTask(q enroll.CodeQuestion) *localv1.Task {
+	return &localv1.Task{What: &localv1.Task_Code{Code: &localv1.CodeTask{
+		EnrollmentId: string(q.ID), Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Wrong: q.Wrong,
+	}}}
+}
+
+func toCodeQuestion(t *localv1.CodeTask) enroll.CodeQuestion {
+	return enroll.CodeQuestion{
+		ID: enroll.ID(t.GetEnrollmentId()), Organization: t.GetOrganization(), Contact: t.GetContact(),
+		Mailbox: t.GetMailbox(), Wrong: t.GetWrong(),
+	}
 }
 
 func notifyTask(n enroll.Notice) *localv1.Task {

@@ -51,6 +51,7 @@ func FuzzAttachRequest(f *testing.F) {
 		{Message: &localv1.AttachRequest_Changed{}},
 		{Message: &localv1.AttachRequest_Result{Result: &localv1.TaskResult{TaskId: 1, What: &localv1.TaskResult_Inventory{Inventory: fromInventory(found)}}}},
 		{Message: &localv1.AttachRequest_Result{Result: &localv1.TaskResult{TaskId: 1, What: &localv1.TaskResult_Prove{Prove: fromProof(proof)}}}},
+		{Message: &localv1.AttachRequest_Result{Result: &localv1.TaskResult{TaskId: 1, What: &localv1.TaskResult_Prepare{Prepare: fromMailAccounts(mail)}}}},
 		{Message: &localv1.AttachRequest_Result{Result: &localv1.TaskResult{TaskId: 1, Failure: fromError(errors.New("x"))}}},
 	} {
 		raw, err := proto.Marshal(m)
@@ -74,6 +75,10 @@ func FuzzAttachRequest(f *testing.F) {
 		for _, s := range toInventory(m.GetResult().GetInventory()).Stores {
 			texts = append(texts, s.Name)
 		}
+		accounts, _ := toMailAccounts(m.GetResult().GetPrepare().GetAccounts())
+		for _, a := range accounts {
+			texts = append(texts, a.Program, a.Title, a.ID, a.Detail)
+		}
 		for _, s := range texts {
 			if strings.ContainsFunc(s, unicode.IsControl) || utf8.RuneCountInString(s) > sentence {
 				t.Errorf("%q", s)
@@ -87,7 +92,8 @@ func FuzzTask(f *testing.F) {
 	for _, task := range []*localv1.Task{
 		requestTask(enroll.RequestWanted{ID: "smime-1", Modules: modules}), inventoryTask(modules),
 		askTask(enroll.Question{Note: map[string]string{"en": "x"}}, "en"), notifyTask(enroll.Notice{}),
-		installTask(enroll.InstallWanted{}), proveTask(enroll.ProofWanted{}), discardTask("s", "smime-1", nil), {},
+		installTask(enroll.InstallWanted{}), proveTask(enroll.ProofWanted{}), discardTask("s", "smime-1", nil),
+		prepareTask(enroll.PrepareWanted{}), {},
 	} {
 		raw, err := proto.Marshal(task)
 		if err != nil {

@@ -194,12 +194,20 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 		p, err := s.Prove(ctx, toProofWanted(what.Prove))
 		r.What = &localv1.TaskResult_Prove{Prove: fromProof(p)}
 		return err
+	case *localv1.Task_Prepare:
+		all, err := s.Prepare(ctx, toPrepareWanted(what.Prepare))
+		r.What = &localv1.TaskResult_Prepare{Prepare: fromMailAccounts(all)}
+		return err
 	case *localv1.Task_Discard:
 		d := what.Discard
 		return s.Discard(ctx, d.GetStore(), enroll.ID(d.GetEnrollmentId()), toModules(d.GetModules()))
 	case *localv1.Task_Ask:
 		v, err := s.Ask(ctx, toQuestion(what.Ask, locale))
 		r.What = &localv1.TaskResult_Ask{Ask: &localv1.AskResult{Verdict: string(v)}}
+		return err
+	case *localv1.Task_Code:
+		code, err := s.EnterCode(ctx, toCodeQuestion(what.Code))
+		r.What = &localv1.TaskResult_Code{Code: &localv1.CodeResult{Code: wellFormed(code)}}
 		return err
 	case *localv1.Task_Notify:
 		return s.Notify(ctx, toNotice(what.Notify))

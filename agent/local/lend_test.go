@@ -174,3 +174,27 @@ func startMemory(t *testing.T, agent *scripted, dialed <-chan net.Conn) life {
 		}
 	}}
 }
+
+// What a task that did not end in time waits for: a store, or a person.
+func TestATaskThatTakesTooLong(t *testing.T) {
+	h, m := open(t, nil), newMemory()
+	m.block = make(chan struct{})
+	s, end := h.lend("1000", m)
+	defer end()
+	for name, task := range map[string]struct {
+		do   func(context.Context) error
+		want enroll.Code
+	}{
+		"install":   {func(ctx context.Context) error { return s.Install(ctx, enroll.InstallWanted{}) }, enroll.CodeStoreHangs},
+		"prove":     {func(ctx context.Context) error { _, err := s.Prove(ctx, enroll.ProofWanted{}); return err }, enroll.CodeStoreHangs},
+		"inventory": {func(ctx context.Context) error { _, err := s.Inventory(ctx, nil); return err }, enroll.CodeStoreHangs},
+		"ask":       {func(ctx context.Context) error { _, err := s.Ask(ctx, enroll.Question{}); return err }, enroll.CodeInternal},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := task.do(ctx)
+		cancel()
+		if e := enroll.AsError(err); e.Code != task.want || e.Kind != enroll.Transient || e.Hint == "" || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}

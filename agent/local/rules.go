@@ -93,5 +93,5 @@ func renewable(c status.Credential) bool {
 
 // provable has a certificate beside its key.
 func provable(c status.Credential) bool {
-	return c.State == enroll.Installed || c.State == enroll.Active || c.State == enroll.Kept
+	return c.State == enroll.Installed || c.State == enroll.Prepared || c.State == enroll.Active || c.State == enroll.Kept
 }

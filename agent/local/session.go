@@ -146,7 +146,7 @@ func (r *remote) call(ctx context.Context, limit time.Duration, task *localv1.Ta
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
-		return nil, interrupted(err)
+		return nil, interrupted(task, err)
 	}
 	answer := make(chan *localv1.TaskResult, 1)
 	task.Id = r.expect(answer)
@@ -164,7 +164,7 @@ func (r *remote) call(ctx context.Context, limit time.Duration, task *localv1.Ta
 		return nil, absent()
 	case <-ctx.Done():
 		r.send(&localv1.AttachResponse{Message: &localv1.AttachResponse_Cancel{Cancel: &localv1.Cancel{TaskId: task.Id}}})
-		return nil, interrupted(ctx.Err())
+		return nil, interrupted(task, ctx.Err())
 	}
 }
 
@@ -193,10 +193,19 @@ func (r *remote) deliver(result *localv1.TaskResult) {
 	}
 }
 
-func interrupted(err error) error {
+// interrupted says what an unfinished task means: what has to do with keys or
+// certificates waits for a store, all else for a person or his helper.
+func interrupted(task *localv1.Task, err error) error {
 	e := &enroll.Error{Kind: enroll.Transient, Code: enroll.CodeInternal, Err: err}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return e
+	}
+	switch task.GetWhat().(type) {
+	case *localv1.Task_Ask, *localv1.Task_Notify:
 		e.Hint = "The user's session did not answer in time. The agent tries again by itself."
+	default:
+		e.Code = enroll.CodeStoreHangs
+		e.Hint = "The user's certificate store did not answer in time. The agent tries again by itself."
 	}
 	return e
 }
@@ -267,6 +276,18 @@ func (r *remote) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, er
 	default:
 		return "", odd()
 	}
+}
+
+// EnterCode is [enroll.Person]'s.
+func (r *remote) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	result, err := r.call(ctx, askLimit, codeTask(q))
+	if err != nil {
+		return "", err
+	}
+	if result.GetCode() == nil || len(result.GetCode().GetCode()) > codeLimit {
+		return "", odd()
+	}
+	return result.GetCode().GetCode(), nil
 }
 
 // Notify is [enroll.Person]'s.

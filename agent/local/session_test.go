@@ -66,6 +66,11 @@ var (
 		Keys:     []enroll.KeyFound{{ID: "smime-1", Store: "nss:default", PublicKey: []byte{3}, Chain: [][]byte{{4}, {5}}, Created: moment}, {ID: "smime-2"}},
 		Failures: []*enroll.Error{{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("detail")}},
 	}
+	mail = []enroll.MailAccount{
+		{Program: "thunderbird", Title: "Thunderbird", ID: "x.default/id1", Mailbox: "a@b.example", Store: "nss:x.default",
+			State: enroll.MailBusy, ByHand: []string{"sign"}, Own: []string{"signing-certificate"}, Detail: "open", Changed: true},
+		{Program: "outlook", State: enroll.MailFailed},
+	}
 	modules = []enroll.Module{{Path: "/usr/lib/p11.so", TokenLabel: "CARD"}}
 )
 
@@ -73,6 +78,9 @@ func (m *memory) MakeRequest(ctx context.Context, w enroll.RequestWanted) (enrol
 	return made, m.task(ctx, w)
 }
 func (m *memory) Install(ctx context.Context, w enroll.InstallWanted) error { return m.task(ctx, w) }
+func (m *memory) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	return mail, m.task(ctx, w)
+}
 func (m *memory) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
 	return proof, m.task(ctx, w)
 }
@@ -88,7 +96,13 @@ func (m *memory) Discard(ctx context.Context, store string, id enroll.ID, module
 func (m *memory) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
 	return enroll.Later, m.task(ctx, q)
 }
+func (m *memory) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	return mailed, m.task(ctx, q)
+}
 func (m *memory) Notify(ctx context.Context, n enroll.Notice) error { return m.task(ctx, n) }
+
+// mailed is the code that the person in memory enters.
+const mailed = "ABCD-EFGH"
 
 // The same suite runs against the session itself and through the socket.
 func TestSessionDirectAndOverTheSocket(t *testing.T) {
@@ -168,20 +182,28 @@ var exchanges = func() []exchange {
 		ID: "smime-1", Store: "file", Mailbox: "a@b.example", Chain: [][]byte{{1}}, Anchors: [][]byte{{2}},
 		Sign: true, Encrypt: true, Kept: true, Modules: modules,
 	}
+	prepare := enroll.PrepareWanted{
+		ID: "smime-1", Store: "file", Mailboxes: []string{"a@b.example"}, Chain: [][]byte{{1}}, Sign: true, Encrypt: true,
+		Earlier: [][]byte{{3}}, Prepared: []string{"outlook x"},
+		Rule: enroll.MailRule{Programs: []string{"*"}, Sign: enroll.MailAlways, Encrypt: enroll.MailNever, ClearSign: enroll.MailUser, Hash: "sha-256", Cipher: "aes-256"},
+	}
 	question := enroll.Question{
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
 	}
+	code := enroll.CodeQuestion{ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Wrong: true}
 	notice := enroll.Notice{ID: "smime-1", Code: enroll.NoticeEnrolled, Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", ProgramsAsk: true}
 	return []exchange{
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
 		{"install", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Install(ctx, install) }, nil, install},
+		{"prepare", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prepare(ctx, prepare) }, mail, prepare},
 		{"prove", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prove(ctx, prove) }, proof, prove},
 		{"inventory", func(ctx context.Context, s enroll.Session) (any, error) { return s.Inventory(ctx, modules) }, found, modules},
 		{"discard", func(ctx context.Context, s enroll.Session) (any, error) {
 			return nil, s.Discard(ctx, "file", "smime-1", modules)
 		}, nil, []any{"file", enroll.ID("smime-1"), modules}},
 		{"ask", func(ctx context.Context, s enroll.Session) (any, error) { return s.Ask(ctx, question) }, enroll.Later, question},
+		{"code", func(ctx context.Context, s enroll.Session) (any, error) { return s.EnterCode(ctx, code) }, mailed, code},
 		{"notify", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Notify(ctx, notice) }, nil, notice},
 	}
 }()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
@@ -54,28 +53,8 @@ func (s *Service) Renew(_ context.Context, by platform.Peer, ids []enroll.ID) er
 // Confirm hands in a code for each until it fits one: a code is good for the
 // request that it was mailed for, and the person need not know which that is.
 func (s *Service) Confirm(ctx context.Context, by platform.Peer, ids []enroll.ID, code string) error {
-	s.mu.Lock()
-	client := s.client
-	s.mu.Unlock()
-	if client == nil {
-		return &local.Error{Reason: local.ReasonNothing}
-	}
-	var refused error
-	for _, id := range ids {
-		e, ok := s.enrollment(id)
-		if !ok || e.Reference == "" {
-			continue
-		}
-		if refused = client.Confirm(ctx, e.Reference, code); refused == nil {
-			s.log.Info("mailbox code accepted", "enrollment", string(id), "user", by.User)
-			s.engine.Ready([]string{e.Reference})
-			return nil
-		}
-		if wrong, ok := errors.AsType[*enroll.Error](refused); !ok || wrong.Code != enroll.CodeChallengePending {
-			return refused
-		}
-	}
-	return refused
+	_, err := s.confirm(ctx, by.User, ids, code)
+	return err
 }
 
 // Prove proves these soon.

@@ -177,7 +177,10 @@ func (s *Service) contactNow(ctx context.Context) (time.Duration, error) {
 // retryIn is exponential with full jitter in its upper half, so that a fleet
 // spreads and a lone machine is not stuck at short waits.
 func (s *Service) retryIn(failures int, wished time.Duration) time.Duration {
-	bound := s.current().RetryCap
+	return retryWait(s.current().RetryCap, failures, wished)
+}
+
+func retryWait(bound time.Duration, failures int, wished time.Duration) time.Duration {
 	if failures < 20 {
 		bound = min(bound, firstRetry<<(failures-1))
 	}

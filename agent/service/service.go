@@ -157,7 +157,6 @@ func (s *Service) openEngine(opened state.Opened) error {
 		if err := s.engine.Apply(*s.policy); err != nil {
 			s.log.Error("stored policy not applied", "error", err)
 		}
-		s.trustAnchors(*s.policy)
 	}
 	return nil
 }
@@ -183,13 +182,18 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()
+	known := s.policy
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return quiet(s.engine.Run(ctx)) })
 	group.Go(func() error { s.keepTime(ctx); return nil })
+	if known != nil { // beside the rest: looking at all roots can take a second
+		group.Go(func() error { s.trustAnchors(*known); return nil })
+	}
 	group.Go(func() error { return s.keepContact(ctx) })
 	group.Go(func() error { return s.followChanges(ctx) })
+	group.Go(func() error { s.askForCodes(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
 	err = group.Wait()
 	s.event(eventStopped, outcomeSuccess)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -230,6 +231,9 @@ type wordless struct{}
 func (wordless) Question(q enroll.Question) platform.Question {
 	return platform.Question{Text: q.Mailbox}
 }
-func (wordless) Notice(n enroll.Notice) platform.Notice     { return platform.Notice{Text: string(n.Code)} }
+func (wordless) Notice(n enroll.Notice) platform.Notice { return platform.Notice{Text: string(n.Code)} }
+func (wordless) Code(q enroll.CodeQuestion) platform.Entry {
+	return platform.Entry{Text: fmt.Sprintf("%s wrong=%t", q.Mailbox, q.Wrong)}
+}
 func (wordless) PIN(store string, _ bool) platform.Entry    { return platform.Entry{Text: store} }
 func (wordless) Hint(code enroll.Code, store string) string { return string(code) + " " + store }

@@ -48,6 +48,7 @@ type Raised struct {
 	Code       enroll.Code
 	User       string
 	Mailbox    string
+	Program    string
 	Enrollment enroll.ID
 	Detail     string
 	Since      time.Time
@@ -99,7 +100,7 @@ func (b *builder) raise(r Raised) {
 		r.User, r.Mailbox, r.Enrollment = "", "", ""
 	}
 	for i, c := range b.found {
-		if c.Code == r.Code && c.User == r.User && c.Mailbox == r.Mailbox && c.Enrollment == r.Enrollment {
+		if c.Code == r.Code && c.User == r.User && c.Mailbox == r.Mailbox && c.Program == r.Program && c.Enrollment == r.Enrollment {
 			if r.Since.Before(c.Since) {
 				b.found[i].Since = r.Since
 			}
@@ -108,7 +109,7 @@ func (b *builder) raise(r Raised) {
 		}
 	}
 	c := Condition{
-		Code: r.Code, Severity: d.Severity, User: r.User, Account: b.account(r.User), Mailbox: r.Mailbox,
+		Code: r.Code, Severity: d.Severity, User: r.User, Account: b.account(r.User), Mailbox: r.Mailbox, Program: r.Program,
 		Enrollment: r.Enrollment, Detail: r.Detail, Since: r.Since, Until: r.Until,
 	}
 	e := explain(b.english, c, b.facts.Device, b.facts.Organization)
@@ -118,7 +119,7 @@ func (b *builder) raise(r Raised) {
 
 // explain puts a condition into a language.
 func explain(t *text.Text, c Condition, d Device, o Organization) text.Explanation {
-	about := text.About{User: cmp.Or(c.Account, c.User), Mailbox: c.Mailbox, Server: d.Server, Contact: o.Contact}
+	about := text.About{User: cmp.Or(c.Account, c.User), Mailbox: c.Mailbox, Program: c.Program, Server: d.Server, Contact: o.Contact}
 	if !c.Until.IsZero() {
 		about.Date = c.Until.Local().Format(time.DateOnly)
 	}
@@ -145,9 +146,10 @@ func (b *builder) judge(e enroll.Enrollment) {
 		}
 		b.raise(r)
 	}
-	if inUse := e.State == enroll.Active || e.State == enroll.Installed; !inUse || e.Unwanted {
+	if inUse := e.State == enroll.Active || e.State == enroll.Installed || e.State == enroll.Prepared; !inUse || e.Unwanted {
 		return
 	}
+	b.judgePrograms(e)
 	if e.Revoked {
 		r := about
 		r.Code = CertificateRevoked
@@ -266,6 +268,9 @@ func (b *builder) credential(e enroll.Enrollment) Credential {
 		State: e.State, Reason: e.Reason, NotAfter: e.NotAfter, RenewAt: e.RenewAt,
 		Created: e.Created, Changed: e.Changed, Replaces: e.Replaces, ReplacedBy: e.ReplacedBy,
 		Revoked: e.Revoked, Unwanted: e.Unwanted, Proof: e.Proof, NextAttempt: e.NextAttempt,
+	}
+	if e.Mail != nil {
+		c.Mail = mailOf(e)
 	}
 	if e.Consent != (enroll.Consent{}) {
 		c.Consent = &e.Consent

@@ -109,6 +109,7 @@ var definitions = []Definition{
 	{Code: enroll.CodeStoreDenied, Severity: Error},
 	{Code: enroll.CodeStoreUnsuitable, Severity: Error},
 	{Code: enroll.CodeStoreFailed, Severity: Warning, Wait: 10 * time.Minute},
+	{Code: enroll.CodeStoreHangs, Severity: Warning},
 	{Code: enroll.CodeKeyMissing, Severity: Error},
 	{Code: enroll.CodeProofFailed, Severity: Error, HiddenBy: []enroll.Code{CertificateEnded, CertificateRevoked}},
 	{Code: enroll.CodeOldKeyUnusable, Severity: Warning, HiddenBy: []enroll.Code{enroll.CodeStoreLocked}},
@@ -122,6 +123,11 @@ var definitions = []Definition{
 	{Code: enroll.CodeChallengePending, Severity: Warning},
 	{Code: enroll.CodeRequestRefused, Severity: Error},
 	{Code: enroll.CodeCertificateRejected, Severity: Error},
+	{Code: enroll.CodeMailRestart, Severity: Info, Wait: time.Minute},
+	{Code: enroll.CodeMailManaged, Severity: Warning},
+	{Code: enroll.CodeMailFailed, Severity: Warning, Wait: 10 * time.Minute},
+	{Code: enroll.CodeMailByHand, Severity: Info},
+	{Code: enroll.CodeMailOtherStore, Severity: Info},
 	{Code: enroll.CodeRecordFailed, Severity: Error, Machine: true},
 	{Code: enroll.CodeInternal, Severity: Error, Wait: 5 * time.Minute},
 
@@ -178,9 +184,11 @@ type Condition struct {
 	Account    string      `json:"account,omitempty"`
 	Enrollment enroll.ID   `json:"enrollment,omitempty"`
 	Mailbox    string      `json:"mailbox,omitempty"`
-	Title      string      `json:"title"`
-	Text       string      `json:"text"`
-	Cure       string      `json:"cure"`
+	// Program is the mail program, as people call it.
+	Program string `json:"program,omitempty"`
+	Title   string `json:"title"`
+	Text    string `json:"text"`
+	Cure    string `json:"cure"`
 	// Detail is what the other side or the system said of it, if it may be shown.
 	Detail string `json:"detail,omitempty"`
 	// Since is zero where nobody knows. Until is when something ends.
@@ -196,7 +204,7 @@ func sameSubject(a, b Condition) bool {
 	if a.User != b.User {
 		return false
 	}
-	return a.Mailbox == "" || a.Mailbox == b.Mailbox
+	return (a.Mailbox == "" || a.Mailbox == b.Mailbox) && (a.Program == "" || a.Program == b.Program)
 }
 
 // visible takes away what is too young and what another condition explains.

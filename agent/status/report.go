@@ -80,20 +80,22 @@ type Credential struct {
 	KeyID string    `json:"key_id,omitempty"`
 	Key   enroll.ID `json:"key,omitempty"`
 	// NeededBy is how many messages need this key, as far as mail was looked through.
-	NeededBy    int             `json:"needed_by_messages,omitempty"`
-	NotBefore   time.Time       `json:"not_before,omitzero"`
-	NotAfter    time.Time       `json:"not_after,omitzero"`
-	RenewAt     time.Time       `json:"renew_at,omitzero"`
-	Created     time.Time       `json:"created,omitzero"`
-	Changed     time.Time       `json:"changed,omitzero"`
-	Replaces    enroll.ID       `json:"replaces,omitempty"`
-	ReplacedBy  enroll.ID       `json:"replaced_by,omitempty"`
-	Revoked     bool            `json:"revoked,omitempty"`
-	Unwanted    bool            `json:"unwanted,omitempty"`
-	Consent     *enroll.Consent `json:"consent,omitempty"`
-	Proof       *enroll.Proof   `json:"proof,omitempty"`
-	Problem     *Problem        `json:"problem,omitempty"`
-	NextAttempt time.Time       `json:"next_attempt,omitzero"`
+	NeededBy   int             `json:"needed_by_messages,omitempty"`
+	NotBefore  time.Time       `json:"not_before,omitzero"`
+	NotAfter   time.Time       `json:"not_after,omitzero"`
+	RenewAt    time.Time       `json:"renew_at,omitzero"`
+	Created    time.Time       `json:"created,omitzero"`
+	Changed    time.Time       `json:"changed,omitzero"`
+	Replaces   enroll.ID       `json:"replaces,omitempty"`
+	ReplacedBy enroll.ID       `json:"replaced_by,omitempty"`
+	Revoked    bool            `json:"revoked,omitempty"`
+	Unwanted   bool            `json:"unwanted,omitempty"`
+	Consent    *enroll.Consent `json:"consent,omitempty"`
+	Proof      *enroll.Proof   `json:"proof,omitempty"`
+	// Mail are the accounts of the user's mail programs.
+	Mail        []enroll.MailAccount `json:"mail,omitempty"`
+	Problem     *Problem             `json:"problem,omitempty"`
+	NextAttempt time.Time            `json:"next_attempt,omitzero"`
 }
 
 // Problem is what holds a credential up. The log's detail is left out.

@@ -5,6 +5,8 @@ package text
 type About struct {
 	User, Mailbox   string
 	Server, Contact string
+	// Program is a mail program, as people call it.
+	Program string
 	// Date is when something ends or ended, ready to be read.
 	Date string
 }
@@ -19,7 +21,7 @@ type Explanation struct {
 // (from a newer service) is explained by itself.
 func (t *Text) Explain(code string, a About) Explanation {
 	data := t.who("", a.Contact, a.Mailbox)
-	for name, value := range map[string]string{"User": a.User, "Mailbox": a.Mailbox, "Server": a.Server, "Date": a.Date} {
+	for name, value := range map[string]string{"User": a.User, "Mailbox": a.Mailbox, "Server": a.Server, "Program": a.Program, "Date": a.Date} {
 		if value == "" {
 			value = t.Say("who."+name, nil)
 		}

@@ -114,6 +114,24 @@ func (t *Text) Secret(store string, retry bool) Entry {
 	}
 }
 
+// CodeQuestion is what the dialog for a mailed code must say.
+type CodeQuestion struct {
+	Organization, Contact string
+	Mailbox               string
+	// Wrong says that the last code was not the right one.
+	Wrong bool
+}
+
+// Code asks for the code that was mailed to a mailbox.
+func (t *Text) Code(q CodeQuestion) Entry {
+	data := t.who(q.Organization, q.Contact, q.Mailbox)
+	body := t.Say("code.body", data)
+	if q.Wrong {
+		body = t.Say("code.wrong", data) + "\n\n" + body
+	}
+	return Entry{Title: t.Say("code.title", data), Body: body, OK: t.Say("code.ok", nil), Cancel: t.Say("code.later", nil)}
+}
+
 // StoreName is a store's name as people know it.
 func (t *Text) StoreName(store string) string {
 	kind, rest, _ := strings.Cut(store, ":")

@@ -15,6 +15,8 @@ import (
 type Prompter struct {
 	// Fail, if set, may refuse an operation ("ask", "enter", "notify").
 	Fail func(op string) error
+	// OnEnter, if set, is the person at a dialog for an entry, in place of the script.
+	OnEnter func(ctx context.Context, e platform.Entry) (string, error)
 
 	mu        sync.Mutex
 	answers   []platform.Answer
@@ -88,6 +90,9 @@ func (p *Prompter) Enter(ctx context.Context, e platform.Entry) (string, error) 
 	p.entries = append(p.entries, e)
 	text, there := next(&p.texts)
 	p.mu.Unlock()
+	if p.OnEnter != nil {
+		return p.OnEnter(ctx, e)
+	}
 	if there {
 		return text, nil
 	}

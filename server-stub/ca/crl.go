@@ -85,12 +85,11 @@ func KnownReason(reason string) bool {
 	return ok
 }
 
-// RevocationList signs a list (DER). Its number is the time in milliseconds, so
-// that it grows without a counter to keep.
-func (i *Issuer) RevocationList(revoked []Revocation, now time.Time) ([]byte, error) {
+// RevocationList signs a list (DER). Its number must be greater than that of any before.
+func (i *Issuer) RevocationList(revoked []Revocation, number int64, now time.Time) ([]byte, error) {
 	codes := reasonCodes()
 	list := &x509.RevocationList{
-		Number: big.NewInt(now.UnixMilli()), ThisUpdate: now.UTC().Truncate(time.Second),
+		Number: big.NewInt(number), ThisUpdate: now.UTC().Truncate(time.Second),
 		NextUpdate: now.Add(CRLLife).UTC().Truncate(time.Second), SignatureAlgorithm: i.algorithm,
 	}
 	for _, r := range revoked {

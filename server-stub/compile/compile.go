@@ -71,6 +71,11 @@ func assignment(user string, grant policy.Grant) *controlv1.Assignment {
 	if rule.RenewBefore > 0 {
 		out.Renewal.Before = durationpb.New(rule.RenewBefore)
 	}
+	if m := rule.Mail; len(m.Programs) > 0 {
+		out.Mail = &controlv1.MailRule{
+			Programs: m.Programs, Sign: m.Sign, Encrypt: m.Encrypt, ClearSign: m.ClearSign, Hash: m.Hash, Cipher: m.Cipher,
+		}
+	}
 	for _, m := range rule.Modules {
 		out.Modules = append(out.Modules, &controlv1.PkcsModule{Path: m.Path, TokenLabel: m.TokenLabel})
 	}

@@ -150,7 +150,7 @@ mailbox is yours:
 
     {{.Code}}
 
-Enter it where you are asked for it, or in a terminal:
+Enter it in the window that asks for it, or in a terminal:
 
     smime-agent enroll --code {{.Code}}
 
@@ -163,7 +163,7 @@ certificate, do nothing{{if .S.Contact}} and tell {{.S.Contact}}{{end}}.
 
     {{.Code}}
 
-请在提示处输入，或在终端中运行：
+请在提示窗口中输入，或在终端中运行：
 
     smime-agent enroll --code {{.Code}}
 

@@ -45,12 +45,12 @@ func personFacts(p Person) []fact {
 }
 
 func ruleFacts(r Rule) []fact {
-	return []fact{
+	return append(r.Mail.facts(), []fact{
 		{"profiles", strings.Join(r.Profiles, ", ")}, {"consent", r.Consent}, {"max_postponements", fmt.Sprint(r.MaxPostponements)},
 		{"stores", strings.Join(r.Stores, ", ")}, {"renewal.before", r.RenewBefore.String()}, {"renewal.rotation", r.Rotation},
 		{"renewal.spread", r.RenewSpread.String()}, {"approval", string(r.Approval)}, {"mailbox_check", fmt.Sprint(r.MailboxCheck)},
 		{"modules", fmt.Sprint(r.Modules)}, {"note", fmt.Sprint(r.Note)},
-	}
+	}...)
 }
 
 // compare gives a line for each property that differs; both lists have the same names.

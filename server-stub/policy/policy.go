@@ -53,6 +53,10 @@ const (
 
 	RotationNewKey  = "new-key"
 	RotationSameKey = "same-key"
+
+	MailUser   = "user-decides"
+	MailAlways = "always"
+	MailNever  = "never"
 )
 
 // Organization is the company as certificates name it.
@@ -87,8 +91,20 @@ type Rule struct {
 	Modules  []Module
 	Note     map[string]string
 	Approval Approval
+	// Mail is what the mail programs are to do.
+	Mail Mail
 	// MailboxCheck has each mailbox confirmed by a code that is mailed to it.
 	MailboxCheck bool
+}
+
+// Mail is what the mail programs of a department are to do.
+type Mail struct {
+	// Programs are those that agents make ready; "*" is all, none leaves them alone.
+	Programs []string
+	// Sign, Encrypt and ClearSign are [MailAlways], [MailNever] or [MailUser].
+	Sign, Encrypt, ClearSign string
+	// Hash and Cipher are empty where the program decides.
+	Hash, Cipher string
 }
 
 // ProfileChoice narrows a profile down.

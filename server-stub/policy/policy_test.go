@@ -98,6 +98,11 @@ func TestBadFiles(t *testing.T) {
 		{"long time", swap("before: 30d", "before: 400d"), goodPeople, "policy.yaml:14:"},
 		{"bad key kind", swap("keys: [p-256]", "keys: [p-25519]"), goodPeople, "policy.yaml:9:"},
 		{"bad approval", swap("approval: auto", "approval: never"), goodPeople, "policy.yaml:6:"},
+		{"bad mail word", swap("approval: administrator", "mail: {sign: sometimes}"), goodPeople, "policy.yaml:19:"},
+		{"bad mail program", swap("approval: administrator", "mail: {programs: [pine]}"), goodPeople, "policy.yaml:19:"},
+		{"bad hash", swap("approval: administrator", "mail: {hash: md5}"), goodPeople, "policy.yaml:19:"},
+		{"all programs and one", swap("approval: administrator", "mail: {programs: ['*', outlook]}"), goodPeople, "policy.yaml:19:"},
+		{"mail without programs", swap("approval: administrator", "mail: {programs: [], sign: always}"), goodPeople, "policy.yaml:19:"},
 		{"bad country", swap("country: DE", "country: Germany"), goodPeople, "policy.yaml:3:"},
 		{"bad identifier", swap("NTRDE-DER3306.HRB12345", "HRB 12345"), goodPeople, "policy.yaml:4:"},
 		{"not YAML", "organization: [", goodPeople, "policy.yaml:1:"},
@@ -146,6 +151,15 @@ func TestChanges(t *testing.T) {
 	}
 	got := strings.Join(before.Changes(after), "; ")
 	if want := "person added: eve alice@example.com; person removed: alice alice@example.com"; got != want {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+	mail, err := parse(strings.Replace(goodRules, "approval: administrator", "mail: {programs: [outlook], sign: always, cipher: aes-256}", 1), goodPeople)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = strings.Join(before.Changes(mail), "; ")
+	if want := "rule changed: *: mail.programs [*] -> [outlook]; rule changed: *: mail.sign user-decides -> always; " +
+		"rule changed: *: mail.cipher (none) -> aes-256; rule changed: *: approval administrator -> auto"; got != want {
 		t.Errorf("changes %q, want %q", got, want)
 	}
 	if again := before.Changes(before); len(again) != 0 {

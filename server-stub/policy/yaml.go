@@ -52,6 +52,16 @@ type ruleYAML struct {
 	Note             map[string]string `yaml:"note"`
 	Approval         string            `yaml:"approval"`
 	MailboxCheck     string            `yaml:"mailbox_check"`
+	Mail             mailYAML          `yaml:"mail"`
+}
+
+type mailYAML struct {
+	Programs  *[]string `yaml:"programs"`
+	Sign      string    `yaml:"sign"`
+	Encrypt   string    `yaml:"encrypt"`
+	ClearSign string    `yaml:"clear_sign"`
+	Hash      string    `yaml:"hash"`
+	Cipher    string    `yaml:"cipher"`
 }
 
 type profileYAML struct {
@@ -287,6 +297,7 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 		rule.Rotation = r.word(path+".renewal.rotation", y.Renewal.Rotation, RotationNewKey, RotationSameKey)
 	}
 	rule.MailboxCheck = r.word(path+".mailbox_check", y.MailboxCheck, checkNone, checkMail) == checkMail
+	rule.Mail = r.mail(path+".mail", y.Mail)
 	if len(y.Departments) == 0 {
 		r.problem(r.at(path), `Add "departments: ['*']" for everybody.`, "The rule is for no department.")
 	}
@@ -314,7 +325,7 @@ func (r *reader) word(path, word string, allowed ...string) string {
 		return allowed[0]
 	}
 	if !slices.Contains(allowed, word) {
-		r.problem(r.at(path), "Write one of: "+strings.Join(allowed, ", ")+".", "The word %q is not known here.", word)
+		r.problem(r.at(path), "Write one of: "+strings.TrimPrefix(strings.Join(allowed, ", "), ", ")+".", "The word %q is not known here.", word)
 	}
 	return word
 }

@@ -54,6 +54,9 @@ func Page(tx store.Tx, req *controlv1.ListDevicesRequest, now time.Time, live fu
 		}
 		if live != nil {
 			if current, ok := live(key); ok {
+				if contact.Last.After(current.Last) { // it called at another server
+					current.Last = contact.Last
+				}
 				contact = current
 			}
 		}

@@ -36,9 +36,13 @@ func PutReport(tx store.Tx, d store.Device, report []byte, at time.Time) error {
 	return put(tx, d, report, at)
 }
 
-// PutContact files nothing but a later contact. A device that is not there is left out.
+// PutContact files nothing but a later contact; an earlier one it leaves, as it
+// does a device that is not there.
 func PutContact(tx store.Tx, id string, at time.Time) error {
-	report, _, _ := store.Stamped(tx.Get(store.Statuses, []byte(id)))
+	report, last, _ := store.Stamped(tx.Get(store.Statuses, []byte(id)))
+	if !at.After(last) {
+		return nil
+	}
 	if err := tx.Put(store.Statuses, []byte(id), store.Stamp(report, at)); err != nil {
 		return err
 	}

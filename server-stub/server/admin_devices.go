@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
@@ -66,7 +67,7 @@ func (a *admin) Instruct(ctx context.Context, req *controlv1.InstructRequest) (*
 			return noDevice(req.GetDeviceId())
 		}
 		if id := order.GetRenew().GetEnrollmentId(); order.GetRenew() != nil {
-			if _, record, err := enrolled(tx, device.ID, id); err != nil || record == nil {
+			if _, record, err := ledger.Enrolled(tx, device.ID, id); err != nil || record == nil {
 				return status.Errorf(codes.NotFound, "The device has no enrollment %q; \"device show\" lists them.", id)
 			}
 		}
@@ -75,6 +76,7 @@ func (a *admin) Instruct(ctx context.Context, req *controlv1.InstructRequest) (*
 				return err
 			}
 		}
+		tellChanged(tx, device.ID)
 		return orders.Put(tx, device.ID, order, a.now())
 	})
 	if err != nil {

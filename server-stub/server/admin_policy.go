@@ -68,6 +68,8 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 const (
 	metaRules  = "policy.yaml"
 	metaPeople = "people.csv"
+	// metaRevision tells other servers that the two have changed.
+	metaRevision = "policy.revision"
 )
 
 func (s *Server) catalog() policy.Catalog {
@@ -84,10 +86,44 @@ func (s *Server) parsePolicy(rules, people []byte) (*policy.Policy, error) {
 
 // loadPolicy puts in force what was applied last.
 func (s *Server) loadPolicy() error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	return s.readPolicy()
+}
+
+// followPolicy puts in force what another server applied, if this is not it.
+func (s *Server) followPolicy(revision string) error {
+	same := func() bool {
+		force := s.current.Load()
+		return force == nil && revision == "" || force != nil && force.revision == revision
+	}
+	if same() {
+		return nil
+	}
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if same() {
+		return nil
+	}
+	return s.readPolicy()
+}
+
+// enforce puts a policy in force; the caller holds loading.
+func (s *Server) enforce(revision string, p *policy.Policy) {
+	generation := uint64(1)
+	if force := s.current.Load(); force != nil {
+		generation = force.generation + 1
+	}
+	s.current.Store(&inForce{generation: generation, revision: revision, policy: p})
+}
+
+func (s *Server) readPolicy() error {
 	var rules, people []byte
+	var revision string
 	err := s.store.View(func(tx store.Tx) error {
 		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
 		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
+		revision = string(tx.Get(store.Meta, []byte(metaRevision)))
 		return nil
 	})
 	if err != nil || rules == nil {
@@ -95,9 +131,9 @@ func (s *Server) loadPolicy() error {
 	}
 	parsed, err := s.parsePolicy(rules, people)
 	if err != nil {
-		return err
+		return fmt.Errorf("policy in the records: %w", err)
 	}
-	s.current.Store(&inForce{generation: 1, policy: parsed})
+	s.enforce(revision, parsed)
 	return nil
 }
 
@@ -120,6 +156,22 @@ func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
 // ApplyPolicy checks both files and puts them in force together. What is wrong
 // is a [policy.Error], and changes nothing.
 func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
+	return s.applyPolicy(ctx, rules, people, dryRun, false)
+}
+
+// errApplied: another server was faster.
+var errApplied = errors.New("a policy is in force already")
+
+// FirstPolicy is ApplyPolicy where none was ever applied; else it changes nothing.
+func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte) error {
+	_, err := s.applyPolicy(ctx, rules, people, false, true)
+	if errors.Is(err, errApplied) {
+		return s.loadPolicy()
+	}
+	return err
+}
+
+func (s *Server) applyPolicy(ctx context.Context, rules, people []byte, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
 	parsed, err := s.parsePolicy(rules, people)
 	if err != nil {
 		return nil, err
@@ -131,9 +183,8 @@ func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun b
 		}}}
 	}
 	var before *policy.Policy
-	generation := uint64(1)
 	if force := s.current.Load(); force != nil {
-		before, generation = force.policy, force.generation+1
+		before = force.policy
 	}
 	resp := &controlv1.ApplyPolicyResponse{
 		Revision: contentRevision(rules, people),
@@ -147,16 +198,21 @@ func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun b
 	if dryRun {
 		return resp, nil
 	}
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if err := tx.Put(store.Meta, []byte(metaRules), rules); err != nil {
-			return err
+		if first && tx.Get(store.Meta, []byte(metaRules)) != nil {
+			return errApplied
 		}
-		return tx.Put(store.Meta, []byte(metaPeople), people)
+		tellChanged(tx, "")
+		return errors.Join(
+			tx.Put(store.Meta, []byte(metaRules), rules), tx.Put(store.Meta, []byte(metaPeople), people),
+			tx.Put(store.Meta, []byte(metaRevision), []byte(resp.GetRevision())))
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.current.Store(&inForce{generation: generation, policy: parsed})
+	s.enforce(resp.GetRevision(), parsed)
 	s.fleet.wakeAll()
 	return resp, nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/lint"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -31,7 +33,7 @@ func (a *admin) ListRequests(_ context.Context, req *controlv1.ListRequestsReque
 		tx.Range(bucket, nil, nil, func(key, _ []byte) bool {
 			var serial ca.Serial
 			copy(serial[:], key)
-			record, err := requestOf(tx, serial)
+			record, err := ledger.RequestOf(tx, serial)
 			if err != nil || record == nil {
 				failed = errors.Join(err, errors.New("list requests: a record is damaged"))
 				return false
@@ -49,7 +51,7 @@ func requestInfo(serial ca.Serial, r *store.Request) *controlv1.RequestInfo {
 		Reference: serial.String(), DeviceId: r.Device, EnrollmentId: r.Enrollment, User: r.User,
 		Mailboxes: r.Mailboxes, Profile: r.Profile, Submitted: timestamppb.New(r.Submitted), State: r.State,
 	}
-	if cert, err := parseLeaf(r.Certificate); err == nil {
+	if cert, err := x509.ParseCertificate(r.Certificate); err == nil {
 		info.Mailboxes = cert.EmailAddresses
 	}
 	return info
@@ -87,7 +89,7 @@ func (a *admin) waiting(reference string) (ca.Serial, *store.Request, error) {
 	}
 	var record *store.Request
 	err = a.store.View(func(tx store.Tx) error {
-		record, err = requestOf(tx, serial)
+		record, err = ledger.RequestOf(tx, serial)
 		return err
 	})
 	if err != nil {
@@ -166,7 +168,7 @@ func (s *Server) waitingGrant(r *store.Request) (*policy.Policy, policy.Grant, e
 }
 
 func settle(tx store.Tx, serial ca.Serial, settled *store.Request) error {
-	now, err := requestOf(tx, serial)
+	now, err := ledger.RequestOf(tx, serial)
 	if err != nil {
 		return err
 	}
@@ -184,6 +186,7 @@ func conclude(tx store.Tx, serial ca.Serial, settled *store.Request) error {
 	if err := tx.Delete(store.Pending, serial[:]); err != nil {
 		return err
 	}
+	tellChanged(tx, settled.Device)
 	if err := tx.Put(store.Ready, append([]byte(settled.Device), serial[:]...), []byte{1}); err != nil {
 		return err
 	}

@@ -14,6 +14,9 @@ import (
 // nobody can call it.
 func (a *admin) AskDevice(ctx context.Context, req *controlv1.AskDeviceRequest) (*controlv1.AskDeviceResponse, error) {
 	id := req.GetDeviceId()
+	if err := a.refresh(id); err != nil {
+		return nil, err
+	}
 	m, err := a.member(id)
 	if err != nil {
 		return nil, err
@@ -21,13 +24,10 @@ func (a *admin) AskDevice(ctx context.Context, req *controlv1.AskDeviceRequest) 
 	if m == nil {
 		return nil, noDevice(id)
 	}
-	asked := a.now()
-	m.mu.Lock()
-	if !asked.After(m.last) { // a clock that was set back must not lose the wish
-		asked = m.last.Add(time.Nanosecond)
+	asked := m.ask(a.now())
+	if err := a.pass(ctx, word{Kind: wordAsked, Device: id, At: asked}); err != nil {
+		return nil, err
 	}
-	m.asked = asked
-	m.mu.Unlock()
 	a.fleet.wake(id)
 	resp := &controlv1.AskDeviceResponse{Reported: a.heard(ctx, id, m, asked, req.GetWait().AsDuration())}
 	if !resp.GetReported() {

@@ -6,6 +6,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/store"
 )
@@ -37,6 +38,9 @@ func (s *Server) Await(ctx context.Context, req *controlv1.AwaitRequest) (*contr
 		}
 		select {
 		case <-changed:
+			if err := s.refresh(id); err != nil {
+				return nil, err
+			}
 			if err := s.admitted(id); err != nil {
 				return nil, err
 			}
@@ -92,7 +96,7 @@ func settled(tx store.Tx, device, reference string) bool {
 	if err != nil {
 		return true
 	}
-	request, err := requestOf(tx, serial)
+	request, err := ledger.RequestOf(tx, serial)
 	return err != nil || request == nil || request.Device != device ||
 		request.State != store.RequestPending && request.State != store.RequestChallenge && request.State != store.RequestForwarded
 }

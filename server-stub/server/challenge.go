@@ -14,6 +14,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/challenge"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -23,7 +24,7 @@ import (
 // code, so that another device has to bring its own.
 func confirmationKey(device, user, mailbox string) []byte {
 	sum := sha256.Sum256([]byte(user + "\x00" + strings.ToLower(mailbox)))
-	return append([]byte(device), sum[:indexHash]...)
+	return append([]byte(device), sum[:ledger.IndexHash]...)
 }
 
 // unconfirmed gives the mailboxes whose confirmation is missing or too old.
@@ -59,7 +60,7 @@ func (s *Server) Confirm(ctx context.Context, req *controlv1.ConfirmRequest) (*c
 	var verdict error
 	hash, now := challenge.Hash(serial, req.GetCode()), s.now()
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if record, err = requestOf(tx, serial); err != nil {
+		if record, err = ledger.RequestOf(tx, serial); err != nil {
 			return err
 		}
 		if record == nil || record.Device != deviceOf(ctx) {
@@ -178,7 +179,7 @@ func (s *Server) endChallenge(ctx context.Context, serial ca.Serial, settled *st
 }
 
 func stillIn(tx store.Tx, serial ca.Serial, state string) error {
-	now, err := requestOf(tx, serial)
+	now, err := ledger.RequestOf(tx, serial)
 	if err != nil {
 		return err
 	}
@@ -259,9 +260,9 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 
 func (s *Server) whereAndHow(r *store.Request) (host, locale string) {
 	_ = s.store.View(func(tx store.Tx) error { // without them the mail says less
-		v := view(tx, r.Device, map[string]*deviceView{})
-		host = mail.Shown(v.device.Hostname)
-		for _, user := range v.report.GetUsers() {
+		v := ledger.ViewOf(tx, r.Device, map[string]*ledger.View{})
+		host = mail.Shown(v.Device.Hostname)
+		for _, user := range v.Report.GetUsers() {
 			if user.GetUser() == r.User {
 				locale = user.GetLocale()
 			}

@@ -5,6 +5,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/coverage"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
 )
@@ -16,6 +17,9 @@ func (a *admin) GetCoverage(_ context.Context, req *controlv1.GetCoverageRequest
 
 // Coverage is the report that GetCoverage gives.
 func (s *Server) Coverage(req *controlv1.GetCoverageRequest) (*controlv1.GetCoverageResponse, error) {
+	if err := s.refresh(""); err != nil {
+		return nil, err
+	}
 	var p *policy.Policy
 	if force := s.current.Load(); force != nil {
 		p = force.policy
@@ -28,8 +32,8 @@ type record struct{ *Server }
 
 // Certificates goes through the ledger.
 func (r record) Certificates(visit func(*controlv1.LedgerEntry, string, *controlv1.SyncRequest)) error {
-	return r.eachEntry(func(_ store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool {
-		visit(e, v.device.State, v.report)
+	return ledger.Each(r.store, r.now(), func(_ store.Tx, e *controlv1.LedgerEntry, v *ledger.View) bool {
+		visit(e, v.Device.State, v.Report)
 		return true
 	})
 }
@@ -41,7 +45,7 @@ func (r record) Machines(visit func(*controlv1.Device, *controlv1.SyncRequest)) 
 		seen, next := 0, []byte(nil)
 		err := r.store.View(func(tx store.Tx) error {
 			return store.EachJSON(tx, store.Devices, from, func(key []byte, d store.Device) bool {
-				if seen == ledgerPart {
+				if seen == ledger.Part {
 					next = append([]byte(nil), key...)
 					return false
 				}

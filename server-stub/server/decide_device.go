@@ -8,6 +8,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
@@ -36,6 +37,7 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 			return noDevice(req.GetId())
 		}
 		device.State = state
+		tellChanged(tx, device.ID)
 		if err := roster.PutDevice(tx, device); err != nil {
 			return err
 		}
@@ -56,9 +58,6 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 		m.state = state
 		m.mu.Unlock()
 	}
-	if reason != "" {
-		a.crl.spoil()
-	}
 	a.fleet.wake(req.GetId())
 	return resp, nil
 }
@@ -73,9 +72,9 @@ func (a *admin) certificatesOf(tx store.Tx, device string) ([]*controlv1.LedgerE
 		return true
 	})
 	var out []*controlv1.LedgerEntry
-	seen := map[string]*deviceView{}
+	seen := map[string]*ledger.View{}
 	for _, serial := range serials {
-		entry, err := a.ledgerEntry(tx, serial[:], tx.Get(store.Certificates, serial[:]), seen)
+		entry, err := ledger.Entry(tx, serial[:], tx.Get(store.Certificates, serial[:]), seen, a.now())
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +88,7 @@ func (a *admin) certificatesOf(tx store.Tx, device string) ([]*controlv1.LedgerE
 
 // usable: a mail partner would still accept it, be it replaced or not.
 func usable(e *controlv1.LedgerEntry) bool {
-	return e != nil && (e.GetStatus() == statusValid || e.GetStatus() == statusReplaced)
+	return e != nil && (e.GetStatus() == ledger.Valid || e.GetStatus() == ledger.Replaced)
 }
 
 func (a *admin) revokeEntries(tx store.Tx, entries []*controlv1.LedgerEntry, reason string) error {
@@ -98,7 +97,7 @@ func (a *admin) revokeEntries(tx store.Tx, entries []*controlv1.LedgerEntry, rea
 		if err != nil {
 			return err
 		}
-		record, err := requestOf(tx, serial)
+		record, err := ledger.RequestOf(tx, serial)
 		if err != nil {
 			return err
 		}

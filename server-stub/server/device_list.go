@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
@@ -55,14 +56,14 @@ func (s *Server) page(req *controlv1.ListDevicesRequest) (wire []byte, next stri
 // them. Nor does it load the device into the memory of the fleet, which stays
 // as small as the number of devices that call.
 func (s *Server) deviceIn(tx store.Tx, d store.Device) (*controlv1.Device, *controlv1.SyncRequest) {
-	report, last, err := decodeStatus(tx.Get(store.Statuses, []byte(d.ID)))
+	report, last, err := ledger.DecodeStatus(tx.Get(store.Statuses, []byte(d.ID)))
 	if err != nil {
 		report = &controlv1.SyncRequest{}
 	}
 	out := roster.Describe(d, report)
 	if m := s.fleet.peek(d.ID); m != nil {
 		m.mu.Lock()
-		last, out.PolicyRevision = m.last, m.revision
+		last, out.PolicyRevision = later(m.last, last), m.revision
 		if !m.next.IsZero() {
 			out.NextContact = timestamppb.New(m.next)
 		}

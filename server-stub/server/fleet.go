@@ -2,14 +2,12 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
@@ -71,7 +69,7 @@ func (s *Server) member(id string) (*member, error) {
 		if found, err = store.GetJSON(tx, store.Devices, []byte(id), &device); err != nil || !found {
 			return err
 		}
-		loaded.report, loaded.written, err = decodeStatus(tx.Get(store.Statuses, []byte(id)))
+		loaded.report, loaded.written, err = ledger.DecodeStatus(tx.Get(store.Statuses, []byte(id)))
 		return err
 	})
 	if err != nil || !found {
@@ -149,16 +147,6 @@ func (f *fleet) all() map[string]*member {
 	out := make(map[string]*member, len(f.devices))
 	maps.Copy(out, f.devices)
 	return out
-}
-
-// decodeStatus reads a device's last report and contact; what is not there is empty.
-func decodeStatus(data []byte) (*controlv1.SyncRequest, time.Time, error) {
-	report := &controlv1.SyncRequest{}
-	message, last, _ := store.Stamped(data)
-	if err := proto.Unmarshal(message, report); err != nil {
-		return nil, last, fmt.Errorf("decode status: %w", err)
-	}
-	return report, last, nil
 }
 
 // flushChunk bounds one write of last contacts.

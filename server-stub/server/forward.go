@@ -13,6 +13,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/store"
 )
 
@@ -38,7 +39,7 @@ func (s *Server) forward(serial ca.Serial, r *store.Request) *controlv1.CollectR
 		s.background(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, forwardTime)
 			defer cancel()
-			s.forwards.Put(serial.String(), s.askAuthority(ctx, serial, r))
+			s.forwards.Put(serial.String(), s.askPaced(ctx, serial, r))
 		})
 	}
 	return &controlv1.CollectResponse{
@@ -47,6 +48,44 @@ func (s *Server) forward(serial ca.Serial, r *store.Request) *controlv1.CollectR
 			RetryAfter: durationpb.New(forwardSoon), WaitsFor: "authority",
 		}},
 	}
+}
+
+// askPaced asks the CA if no other server is at it, and not before the CA wants
+// to be asked again. It gives the moment of the next question; zero once it is settled.
+func (s *Server) askPaced(ctx context.Context, serial ca.Serial, r *store.Request) time.Time {
+	var until time.Time
+	open := false
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		now := s.now()
+		record, err := ledger.RequestOf(tx, serial)
+		if open = err == nil && record != nil && record.State == store.RequestForwarded; !open {
+			return err
+		}
+		until = time.Time{}
+		if _, err := store.GetJSON(tx, store.Forwards, serial[:], &until); err != nil || now.Before(until) {
+			return err
+		}
+		until = time.Time{}
+		return store.PutJSON(tx, store.Forwards, serial[:], now.Add(forwardTime))
+	})
+	switch {
+	case err != nil:
+		s.log.Error("request cannot be forwarded", "reference", serial.String(), "error", err)
+		return s.now().Add(forwardRetry)
+	case !open:
+		return time.Time{}
+	case !until.IsZero():
+		return until
+	}
+	next := s.askAuthority(ctx, serial, r)
+	if next.IsZero() {
+		return next
+	}
+	err = s.store.Update(context.WithoutCancel(ctx), func(tx store.Tx) error { return store.PutJSON(tx, store.Forwards, serial[:], next) })
+	if err != nil {
+		s.log.Error("next question to the authority cannot be noted", "reference", serial.String(), "error", err)
+	}
+	return next
 }
 
 // askAuthority gives the moment of the next question; zero once it is settled.
@@ -78,7 +117,7 @@ func (s *Server) askAuthority(ctx context.Context, serial ca.Serial, r *store.Re
 		if err := stillIn(tx, serial, store.RequestForwarded); err != nil {
 			return err
 		}
-		return conclude(tx, serial, settled)
+		return errors.Join(tx.Delete(store.Forwards, serial[:]), conclude(tx, serial, settled))
 	})
 	if err != nil {
 		s.log.Error("authority's answer cannot be recorded", "reference", serial.String(), "error", err)

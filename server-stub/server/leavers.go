@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -11,6 +10,7 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/coverage"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/store"
 )
 
@@ -35,11 +35,11 @@ func (a *admin) ListLeavers(ctx context.Context, req *controlv1.ListLeaversReque
 		return nil, status.Error(codes.FailedPrecondition, "No policy is in force, so nobody can be said to have left; apply one.")
 	}
 	resp := &controlv1.ListLeaversResponse{}
-	err := a.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool {
+	err := ledger.Each(a.store, a.now(), func(tx store.Tx, e *controlv1.LedgerEntry, v *ledger.View) bool {
 		if !usable(e) {
 			return true
 		}
-		if l := coverage.Leaver(force.policy, e, v.report); l != nil {
+		if l := coverage.Leaver(force.policy, e, v.Report); l != nil {
 			resp.Leavers = append(resp.Leavers, l)
 		}
 		return len(resp.GetLeavers()) < maxLeavers
@@ -56,8 +56,6 @@ func (a *admin) ListLeavers(ctx context.Context, req *controlv1.ListLeaversReque
 }
 
 func (a *admin) revokeLeavers(ctx context.Context, leavers []*controlv1.Leaver, reason string) error {
-	// Also when a later part fails: what was revoked has to be on the list.
-	defer a.crl.spoil()
 	for part := range slices.Chunk(leavers, revokeChunk) {
 		entries := make([]*controlv1.LedgerEntry, 0, len(part))
 		for _, l := range part {
@@ -72,48 +70,3 @@ func (a *admin) revokeLeavers(ctx context.Context, leavers []*controlv1.Leaver, 
 	}
 	return nil
 }
-
-var errStop = errors.New("enough was read")
-
-// eachEntry goes through the ledger in parts, so that no transaction is held
-// open for long, until visit says false. The entry has no certificate in it.
-func (s *Server) eachEntry(visit func(tx store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool) error {
-	var from []byte
-	for {
-		seen, next := 0, []byte(nil)
-		views := map[string]*deviceView{}
-		err := s.store.View(func(tx store.Tx) error {
-			var failed error
-			tx.Range(store.Certificates, nil, from, func(key, value []byte) bool {
-				if seen == ledgerPart {
-					next = append([]byte(nil), key...)
-					return false
-				}
-				seen++
-				var entry *controlv1.LedgerEntry
-				if entry, failed = s.ledgerEntry(tx, key, value, views); failed != nil {
-					return false
-				}
-				if entry == nil {
-					return true
-				}
-				entry.Certificate = nil
-				if !visit(tx, entry, view(tx, entry.GetDeviceId(), views)) {
-					failed = errStop
-				}
-				return failed == nil
-			})
-			return failed
-		})
-		if errors.Is(err, errStop) {
-			return nil
-		}
-		if err != nil || next == nil {
-			return err
-		}
-		from = next
-	}
-}
-
-// ledgerPart is how many certificates one transaction reads.
-const ledgerPart = 2000

@@ -1,64 +1,15 @@
 package server
 
 import (
-	"crypto/sha256"
-	"fmt"
+	"crypto/x509"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/store"
 )
-
-// indexHash is how much of a SHA-256 an index key has: enough that no two of a
-// company's enrollments or keys ever meet, at half the space.
-const indexHash = 16
-
-func enrollmentKey(device, enrollment string) []byte {
-	sum := sha256.Sum256([]byte(enrollment))
-	return append([]byte(device), sum[:indexHash]...)
-}
-
-func publicKeyKey(spki []byte) []byte {
-	sum := sha256.Sum256(spki)
-	return sum[:indexHash]
-}
-
-// requestOf reads the record of a serial number; nil if there is none.
-func requestOf(tx store.Tx, serial ca.Serial) (*store.Request, error) {
-	data := tx.Get(store.Certificates, serial[:])
-	if data == nil {
-		return nil, nil
-	}
-	return store.DecodeRequest(data)
-}
-
-// enrolled finds the record of an enrollment; nil if there is none.
-func enrolled(tx store.Tx, device, enrollment string) (ca.Serial, *store.Request, error) {
-	return indexed(tx, store.Enrollments, enrollmentKey(device, enrollment))
-}
-
-// holderOf finds the record of a public key; nil if there is none.
-func holderOf(tx store.Tx, spki []byte) (ca.Serial, *store.Request, error) {
-	return indexed(tx, store.Keys, publicKeyKey(spki))
-}
-
-func indexed(tx store.Tx, bucket store.Bucket, key []byte) (ca.Serial, *store.Request, error) {
-	var serial ca.Serial
-	raw := tx.Get(bucket, key)
-	if raw == nil {
-		return serial, nil, nil
-	}
-	if copy(serial[:], raw) != ca.SerialSize {
-		return serial, nil, fmt.Errorf("index %s is damaged", bucket)
-	}
-	request, err := requestOf(tx, serial)
-	if err == nil && request == nil {
-		err = fmt.Errorf("index %s points nowhere", bucket)
-	}
-	return serial, request, err
-}
 
 // readyOf lists what was settled and not yet collected.
 func readyOf(tx store.Tx, device string) []string {
@@ -84,7 +35,7 @@ func (s *Server) knownOf(tx store.Tx, device string) []*controlv1.KnownEnrollmen
 	tx.Range(store.Enrollments, []byte(device), nil, func(_, value []byte) bool {
 		var serial ca.Serial
 		copy(serial[:], value)
-		request, err := requestOf(tx, serial)
+		request, err := ledger.RequestOf(tx, serial)
 		if err == nil && request != nil {
 			out = append(out, s.known(serial, request))
 		}
@@ -104,7 +55,7 @@ func (s *Server) known(serial ca.Serial, r *store.Request) *controlv1.KnownEnrol
 	}
 	if r.State == store.RequestIssued {
 		k.Chain = s.chainOf(r)
-		if cert, err := parseLeaf(r.Certificate); err == nil {
+		if cert, err := x509.ParseCertificate(r.Certificate); err == nil {
 			k.Mailboxes = cert.EmailAddresses
 		}
 	}

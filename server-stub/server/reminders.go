@@ -11,6 +11,8 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/lease"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -38,6 +40,10 @@ const (
 	// abandoned is how long a device has been silent whose certificate nobody
 	// misses, if the mailbox has a later one elsewhere.
 	abandoned = 14 * day
+	// remindLease is held by the server that reminds. It is prolonged before each
+	// batch of mails, so remindHold is how long others wait for one that died.
+	remindLease = "reminders.lease"
+	remindHold  = 30 * time.Minute
 	// mailBatch is how many mails go out before they are noted as sent.
 	mailBatch = 20
 )
@@ -55,23 +61,42 @@ type due struct {
 // stage and were not renewed by themselves. Each is sent once for each stage:
 // what was sent is noted after the mail server took it, so a crash in between
 // sends it again, under the same Message-ID. Where several stages have passed,
-// only the last is told. It gives how many owners were told.
-func (s *Server) Remind(ctx context.Context) (int, error) {
-	force := s.current.Load()
-	if s.mail.Mailer == nil || force == nil {
+// only the last is told. Of several servers one at a time does it, and the next
+// finds it done. It gives how many owners were told.
+func (s *Server) Remind(ctx context.Context) (told int, err error) {
+	if s.mail.Mailer == nil {
 		return 0, nil
 	}
+	if err := s.refresh(""); err != nil {
+		return 0, err
+	}
+	force := s.current.Load()
+	if force == nil {
+		return 0, nil
+	}
+	if err := s.reminding.Hold(ctx); err != nil {
+		if errors.Is(err, lease.ErrHeld) {
+			return 0, nil
+		}
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.reminding.Release(ctx)) }()
 	list, err := s.dueReminders(force.policy)
 	if err != nil || len(list) == 0 {
 		return 0, err
 	}
-	told := 0
 	for batch := range slices.Chunk(list, mailBatch) {
+		if err := s.reminding.Hold(ctx); err != nil {
+			return told, err
+		}
 		n, err := s.tellOwners(ctx, force.policy, batch)
 		told += n
 		if err != nil {
 			return told, err
 		}
+	}
+	if err := s.reminding.Hold(ctx); err != nil {
+		return told, err
 	}
 	return told, s.tellAdministrator(ctx, force.policy, list)
 }
@@ -95,8 +120,8 @@ func (s *Server) dueReminders(p *policy.Policy) ([]*due, error) {
 	latest := map[string]time.Time{}
 	now := s.now()
 	var failed error
-	err := s.eachEntry(func(tx store.Tx, e *controlv1.LedgerEntry, v *deviceView) bool {
-		if e.GetStatus() != statusValid {
+	err := ledger.Each(s.store, s.now(), func(tx store.Tx, e *controlv1.LedgerEntry, v *ledger.View) bool {
+		if e.GetStatus() != ledger.Valid {
 			return true
 		}
 		end := e.GetNotAfter().AsTime()
@@ -136,37 +161,37 @@ func wishKey(e *controlv1.LedgerEntry) string {
 }
 
 // lastOf is the device's last contact; zero for one that may not call any more.
-func (s *Server) lastOf(v *deviceView) time.Time {
-	if v.device.State != store.Admitted {
+func (s *Server) lastOf(v *ledger.View) time.Time {
+	if v.Device.State != store.Admitted {
 		return time.Time{}
 	}
-	if m := s.fleet.peek(v.device.ID); m != nil {
+	if m := s.fleet.peek(v.Device.ID); m != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.last
+		return later(m.last, v.Last)
 	}
-	return v.last
+	return v.Last
 }
 
-func (d *due) describe(v *deviceView, last, now time.Time) {
+func (d *due) describe(v *ledger.View, last, now time.Time) {
 	e := d.entry
 	d.facts = mail.Certificate{
 		Name: e.GetName(), Mailbox: e.GetMailbox(), Serial: e.GetSerial(), Type: e.GetType(), Host: mail.Shown(e.GetHostname()),
 		Ends: e.GetNotAfter().AsTime(), LastContact: last,
 	}
 	d.facts.Days = max(int(d.facts.Ends.Sub(now)/day), 0)
-	for _, user := range v.report.GetUsers() {
+	for _, user := range v.Report.GetUsers() {
 		if user.GetUser() == e.GetUser() {
 			d.locale, d.facts.Account = user.GetLocale(), mail.Shown(user.GetAccount())
 		}
 	}
-	for _, c := range v.report.GetCredentials() {
+	for _, c := range v.Report.GetCredentials() {
 		if c.GetProblem() != nil && strings.EqualFold(c.GetMailbox(), e.GetMailbox()) && c.GetUser() == e.GetUser() {
 			d.facts.Problem = mail.Shown(c.GetProblem().GetCode())
 		}
 	}
-	if d.facts.Problem == "" && v.device.State != store.Admitted {
-		d.facts.Problem = "device " + v.device.State
+	if d.facts.Problem == "" && v.Device.State != store.Admitted {
+		d.facts.Problem = "device " + v.Device.State
 	}
 }
 

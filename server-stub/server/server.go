@@ -1,10 +1,13 @@
 // Package server is central management as the contract in proto/control/v1 has
 // it: it admits machines, tells them what their people are to have, issues
-// certificates, and keeps the record. One process serves one store.
+// certificates, and keeps the record. One process serves one store, or several
+// serve a [store.Shared] together.
 package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +18,8 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/crl"
+	"smime-agent/server-stub/lease"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
@@ -88,7 +93,9 @@ type Observer interface {
 type Server struct {
 	controlv1.UnimplementedControlServiceServer
 
-	store     store.Store
+	store store.Store
+	// shared is the store again where other servers work over it; else nil.
+	shared    store.Shared
 	issuer    *ca.Issuer
 	transport *ca.Transport
 	rootCRL   func() ([]byte, error)
@@ -105,9 +112,13 @@ type Server struct {
 	after     func(string) error
 
 	current atomic.Pointer[inForce]
+	// loading keeps one policy at a time coming into force.
+	loading sync.Mutex
 	fleet   *fleet
-	crl     crlCache
-	quit    chan struct{}
+	crl     *crl.List
+	// reminding is held by the server that reminds.
+	reminding *lease.Lease
+	quit      chan struct{}
 	// life ends when quit is closed.
 	life     context.Context
 	end      context.CancelFunc
@@ -118,9 +129,11 @@ type Server struct {
 	starting sync.Mutex
 }
 
-// inForce is the policy with the number of its application.
+// inForce is the policy with the number of its application in this process, and
+// what the store says of its content.
 type inForce struct {
 	generation uint64
+	revision   string
 	policy     *policy.Policy
 }
 
@@ -132,6 +145,7 @@ func New(c Config) (*Server, error) {
 		settings: c.Settings.withDefaults(), now: c.Now, log: c.Log, fault: c.Fault, after: c.AfterFault,
 		fleet: newFleet(), quit: make(chan struct{}), slots: make(chan struct{}, maxBackground),
 	}
+	s.shared, _ = c.Store.(store.Shared)
 	s.life, s.end = context.WithCancel(context.Background())
 	if s.now == nil {
 		s.now = time.Now
@@ -145,10 +159,14 @@ func New(c Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if err := errors.Join(s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
+	of := sha256.Sum256(s.issuer.Certificate().Raw)
+	s.crl = &crl.List{Store: s.store, Signer: s.issuer, Of: hex.EncodeToString(of[:]), Now: s.now, Log: s.log}
+	s.reminding = lease.New(s.store, remindLease, remindHold, s.now)
+	if err := errors.Join(s.own(s.life), s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()
 		return nil, err
 	}
+	s.work.Go(s.listen)
 	s.work.Go(s.maintain)
 	s.work.Go(s.remind)
 	return s, nil

@@ -17,6 +17,7 @@ import (
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/challenge"
 	"smime-agent/server-stub/compile"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/store"
@@ -85,7 +86,7 @@ type filing struct {
 // findEarlier sets the record of an earlier call with the same CSR. Another CSR
 // for the same enrollment is refused.
 func (f *filing) findEarlier(tx store.Tx) error {
-	serial, record, err := enrolled(tx, f.device, f.req.GetEnrollmentId())
+	serial, record, err := ledger.Enrolled(tx, f.device, f.req.GetEnrollmentId())
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func strength(protection string) int {
 // keyFree refuses a key that has a certificate, unless this is the renewal with
 // the same key that policy allows or leaves to the agent.
 func (f *filing) keyFree(tx store.Tx) error {
-	_, holder, err := holderOf(tx, f.csr.RawSubjectPublicKeyInfo)
+	_, holder, err := ledger.HolderOf(tx, f.csr.RawSubjectPublicKeyInfo)
 	if err != nil || holder == nil {
 		return err
 	}
@@ -248,6 +249,11 @@ func (f *filing) keyFree(tx store.Tx) error {
 // commit files the request, with its certificate if it has one, and everything
 // that finds it again, in one transaction.
 func (f *filing) commit(tx store.Tx) error {
+	store.Prefetch(tx,
+		store.Ref{Bucket: store.Enrollments, Key: ledger.EnrollmentKey(f.device, f.fresh.Enrollment)},
+		store.Ref{Bucket: store.Devices, Key: []byte(f.device)},
+		store.Ref{Bucket: store.Keys, Key: ledger.PublicKeyKey(f.csr.RawSubjectPublicKeyInfo)},
+		store.Ref{Bucket: store.Certificates, Key: f.number[:]})
 	if err := f.findEarlier(tx); err != nil || f.record != nil {
 		return err
 	}
@@ -264,10 +270,10 @@ func (f *filing) commit(tx store.Tx) error {
 	if err := tx.Put(store.Certificates, f.number[:], f.fresh.Encode()); err != nil {
 		return err
 	}
-	if err := tx.Put(store.Enrollments, enrollmentKey(f.device, f.fresh.Enrollment), f.number[:]); err != nil {
+	if err := tx.Put(store.Enrollments, ledger.EnrollmentKey(f.device, f.fresh.Enrollment), f.number[:]); err != nil {
 		return err
 	}
-	if err := tx.Put(store.Keys, publicKeyKey(f.csr.RawSubjectPublicKeyInfo), f.number[:]); err != nil {
+	if err := tx.Put(store.Keys, ledger.PublicKeyKey(f.csr.RawSubjectPublicKeyInfo), f.number[:]); err != nil {
 		return err
 	}
 	switch f.fresh.State {
@@ -298,7 +304,7 @@ func supersede(tx store.Tx, serial ca.Serial, r *store.Request) error {
 	if r.Replaces == "" {
 		return nil
 	}
-	old, record, err := enrolled(tx, r.Device, r.Replaces)
+	old, record, err := ledger.Enrolled(tx, r.Device, r.Replaces)
 	if err != nil || record == nil {
 		return err
 	}
@@ -328,7 +334,7 @@ func (s *Server) Collect(ctx context.Context, req *controlv1.CollectRequest) (*c
 	announced := false
 	err = s.store.View(func(tx store.Tx) error {
 		var err error
-		record, err = requestOf(tx, serial)
+		record, err = ledger.RequestOf(tx, serial)
 		announced = tx.Get(store.Ready, readyKey) != nil
 		return err
 	})
@@ -394,8 +400,6 @@ func (s *Server) chainOf(r *store.Request) [][]byte {
 	return append([][]byte{r.Certificate}, issuers[:max(len(issuers)-1, 1)]...)
 }
 
-func parseLeaf(der []byte) (*x509.Certificate, error) { return x509.ParseCertificate(der) }
-
 // suggestedRenewal is nil where policy leaves it to the agent.
 func (s *Server) suggestedRenewal(r *store.Request) *timestamppb.Timestamp {
 	force := s.current.Load()
@@ -406,7 +410,7 @@ func (s *Server) suggestedRenewal(r *store.Request) *timestamppb.Timestamp {
 	if !ok || rule.RenewSpread <= 0 {
 		return nil
 	}
-	cert, err := parseLeaf(r.Certificate)
+	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return nil
 	}

@@ -108,8 +108,9 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	same, asked := m.hash == hash, m.asked.After(m.last)
 	m.last = now
 	m.mu.Unlock()
-	if asked {
-		defer s.fleet.wake(id) // whoever asked waits there
+	if asked { // whoever asked waits, here or at another server
+		defer s.fleet.wake(id)
+		defer func() { _ = s.pass(ctx, word{Kind: wordCalled, Device: id, At: now}) }() // else they hear of it later
 	}
 	if same {
 		return nil
@@ -188,6 +189,12 @@ func (s *Server) nextSync(id string, now time.Time, busy bool) time.Duration {
 	if busy {
 		interval = min(interval, s.settings.PendingInterval)
 	}
+	return NextSync(id, now, interval)
+}
+
+// NextSync gives the wait until the device's place in the interval, or the one
+// after: between half the interval and one and a half.
+func NextSync(id string, now time.Time, interval time.Duration) time.Duration {
 	sum := sha256.Sum256([]byte(id))
 	place := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(interval))
 	into := time.Duration(now.UnixNano() % int64(interval))

@@ -156,7 +156,7 @@ const adminService = "/control.v1.AdminService/"
 // authorize decides by the certificate of the connection alone.
 func (s *Server) authorize(ctx context.Context, fullMethod, method string) (context.Context, error) {
 	if fullMethod == controlv1.ControlService_Join_FullMethodName {
-		return ctx, nil
+		return ctx, s.refresh("")
 	}
 	who, _ := callerOf(ctx)
 	role := ca.DeviceRole
@@ -171,7 +171,10 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 		return nil, err
 	}
 	if role == ca.AdminRole {
-		return ctx, nil
+		return ctx, s.refresh("")
+	}
+	if err := s.refresh(who.Identity.Name); err != nil {
+		return nil, err
 	}
 	if err := s.admitted(who.Identity.Name); err != nil {
 		return nil, err

@@ -41,6 +41,7 @@ type Config struct {
 	IdentityGrace   string   `yaml:"identity_grace"`
 	Mail            Mail     `yaml:"mail"`
 	EST             EST      `yaml:"est"`
+	Store           Records  `yaml:"store"`
 }
 
 // EST is a CA that speaks RFC 7030; policy names it "est". Files are relative to

@@ -62,6 +62,10 @@ type Founding struct {
 	PublicURL string
 	// OwnPolicy is the company's own policy OID; with it the reserved one is left out.
 	OwnPolicy string
+	// Postgres is the database for the records, without a password; empty means a file.
+	// PasswordFile is relative to Dir.
+	Postgres     string
+	PasswordFile string
 	// RSA makes the S/MIME CAs RSA.
 	RSA bool
 	Now time.Time

@@ -129,7 +129,7 @@ func (s *Site) build(ctx context.Context, dir string, config Config, o Options) 
 	if o.Mail.Mailer != nil {
 		mailing = o.Mail
 	}
-	if s.store, err = store.OpenBolt(filepath.Join(dir, RecordsFile)); err != nil {
+	if s.store, err = OpenRecords(ctx, dir, config, o.Log); err != nil {
 		return err
 	}
 	externals, err := config.externals(dir, o.Now)
@@ -215,7 +215,7 @@ func firstPolicy(ctx context.Context, dir string, srv *server.Server) error {
 	if err := errors.Join(err, peopleErr); err != nil {
 		return err
 	}
-	if _, err := srv.ApplyPolicy(ctx, rules, people, false); err != nil {
+	if err := srv.FirstPolicy(ctx, rules, people); err != nil {
 		return fmt.Errorf("apply the first policy: %w", err)
 	}
 	return nil

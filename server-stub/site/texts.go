@@ -31,6 +31,13 @@ public_url: {{printf "%q" .PublicURL}}
 reserved_policy_oid: {{if .OwnPolicy}}false{{else}}true{{end}}
 own_policy_oid: {{printf "%q" .OwnPolicy}}
 
+# Where the records are: in records.db here, unless "postgres" names a database, for more than one machine: as libpq
+# has it, without the password, such as "host=db.example.com dbname=smime user=smime sslmode=verify-full". "server-stub store
+# copy" moves records.db there.
+store:
+  postgres: {{printf "%q" .Postgres}}
+  password_file: {{printf "%q" .PasswordFile}}       # in this directory, mode 0600; empty: libpq's own password file, or none
+
 # How often agents ask: idle, and while something is under way.
 sync_interval: 1h
 pending_interval: 1m

@@ -21,12 +21,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/store/pgtest"
 	"smime-agent/server-stub/stub"
 )
 
 // start runs a server that ends with the test.
 func start(t testing.TB, o stub.Options) *stub.Server {
 	t.Helper()
+	if cluster := pgtest.FromEnv(); cluster != nil && o.Postgres == "" {
+		o.Postgres = cluster.Database(t)
+	}
 	s, err := stub.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

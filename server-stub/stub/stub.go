@@ -53,6 +53,8 @@ type Options struct {
 	AdminWeb string
 	// Externals are CAs beside the server's own, by the names that policy uses.
 	Externals map[string]server.External
+	// Postgres is the database for the records, without a password; empty means a file.
+	Postgres string
 	// Mail is how the server writes mails; none without a Mailer.
 	Mail server.Mail
 }
@@ -128,7 +130,7 @@ func found(dir string, o Options, publicURL string) error {
 	err := site.Found(site.Founding{
 		Dir: dir, Organization: Organization, Country: Country, OrganizationID: OrganizationID,
 		Hosts: []string{"127.0.0.1", "localhost"}, Listen: "127.0.0.1:0", Web: "127.0.0.1:0",
-		PublicURL: publicURL, AdminWeb: o.AdminWeb, RSA: o.RSA, Now: now(),
+		PublicURL: publicURL, AdminWeb: o.AdminWeb, Postgres: o.Postgres, RSA: o.RSA, Now: now(),
 	})
 	if errors.Is(err, site.ErrExists) {
 		return nil

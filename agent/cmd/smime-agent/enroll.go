@@ -87,7 +87,7 @@ func (a *app) bringOn(ctx context.Context, c *local.Client, credential status.Cr
 		return "renewing", err
 	case enroll.Active, enroll.Kept:
 		return "already", nil
-	case enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed:
+	case enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Prepared:
 		return "underway", nil
 	}
 	return "underway", nil

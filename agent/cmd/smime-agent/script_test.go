@@ -96,7 +96,7 @@ func enrollment(id, user, mailbox string, s enroll.State) enroll.Enrollment {
 		e.Proof = &enroll.Proof{At: now, Signs: true, Decrypts: true, ChainOK: true}
 	case enroll.Wanted:
 		e.Problem = &enroll.Problem{Kind: enroll.Waiting, Code: enroll.CodeConsentPending, Since: now}
-	case enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Kept:
+	case enroll.Consented, enroll.Requested, enroll.Submitted, enroll.Issued, enroll.Installed, enroll.Prepared, enroll.Kept:
 	case enroll.Over:
 		e.Problem = &enroll.Problem{Kind: enroll.Final, Code: enroll.CodeRequestRefused, Since: now, Hint: "No such mailbox."}
 	}

@@ -62,6 +62,13 @@ func (l logged) Install(ctx context.Context, w enroll.InstallWanted) error {
 	return err
 }
 
+func (l logged) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	start := time.Now()
+	all, err := l.Session.Prepare(ctx, w)
+	l.note("prepare", w.ID, w.Store, start, err)
+	return all, err
+}
+
 func (l logged) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
 	start := time.Now()
 	p, err := l.Session.Prove(ctx, w)
@@ -74,6 +81,13 @@ func (l logged) Discard(ctx context.Context, store string, id enroll.ID, modules
 	err := l.Session.Discard(ctx, store, id, modules)
 	l.note("discard", id, store, start, err)
 	return err
+}
+
+func (l logged) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
+	start := time.Now()
+	code, err := l.Session.EnterCode(ctx, q)
+	l.note("code", q.ID, "", start, err) // the code itself is nobody's to read
+	return code, err
 }
 
 func (l logged) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {

@@ -28,7 +28,7 @@ func main() {
 	defer stop()
 	err := run(ctx, env{
 		args: os.Args[1:], getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr,
-		user: platform.CurrentUser, stores: platform.Stores, prompter: platform.NewPrompter(), settings: settings, attach: attach,
+		user: platform.CurrentUser, stores: platform.Stores, programs: platform.MailPrograms, prompter: platform.NewPrompter(), settings: settings, attach: attach,
 		supervise: platform.Supervise,
 	})
 	if err != nil {

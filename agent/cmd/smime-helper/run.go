@@ -28,6 +28,7 @@ type env struct {
 	stdout, stderr io.Writer
 	user           func() (platform.User, error)
 	stores         func(context.Context, platform.StoreOptions) ([]platform.Store, error)
+	programs       func(platform.MailOptions) []platform.MailProgram
 	prompter       platform.Prompter
 	// settings are what the administrator set, as far as this user can read it.
 	settings func() config.Settings
@@ -36,6 +37,8 @@ type env struct {
 	supervise func(ctx context.Context, args []string, crashed func(error, []byte)) error
 	// watch is how often the stores are looked at; 0 is the default.
 	watch time.Duration
+	// stuckAfter is how long a store may be held; 0 is the default.
+	stuckAfter time.Duration
 }
 
 // options are the command line.
@@ -138,32 +141,49 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 	if user.Locale = cmp.Or(o.language, user.Locale); o.address == "" {
 		o.address = settings.Address
 	}
-	s := newSession(e, user.Locale, log)
 	changed := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go s.Watch(ctx, e.watch, func() {
+	tell := func() {
 		select {
 		case changed <- struct{}{}:
 		default: // one that was not heard yet says as much
 		}
-	})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newSession(e, user.Locale, log)
+	s.Stuck = func(store string) { cancel(stuckError{store}) }
+	go s.Watch(ctx, e.watch, tell)
+	go s.WatchPrograms(ctx, 0, tell)
 	log.Info("helper started", "version", version, "user", user.ID, "locale", user.Locale)
 	defer log.Info("helper stopped")
-	return e.attach(ctx, o.address, o.once, local.Lending{
+	err = e.attach(ctx, o.address, o.once, local.Lending{
 		Hello:   local.Hello{Version: "smime-helper/" + version, Locale: user.Locale, UPN: user.UPN},
 		Session: logged{s, log},
 		Changed: changed,
 		Report:  func(err error) { report(log, err) },
 	})
+	if stuck, ok := errors.AsType[stuckError](context.Cause(ctx)); ok {
+		return stuck // whoever watches over the helper starts another
+	}
+	return err
+}
+
+// stuckError ends a helper whose store does not come back.
+type stuckError struct{ store string }
+
+func (e stuckError) Error() string {
+	return fmt.Sprintf("a call into store %s does not return; only a new helper can use it again", e.store)
 }
 
 // newSession puts the session together. Stores are opened anew for each task,
 // so no PIN outlives one.
 func newSession(e env, locale string, log *slog.Logger) *helper.Session {
-	s := &helper.Session{Prompter: e.prompter, Words: words{text.For(locale)}, Now: time.Now, Log: log}
+	s := &helper.Session{Prompter: e.prompter, StuckAfter: e.stuckAfter, Words: words{text.For(locale)}, Now: time.Now, Log: log}
 	s.Stores = func(ctx context.Context, modules []platform.Module) ([]platform.Store, error) {
 		return e.stores(ctx, platform.StoreOptions{Modules: modules, PIN: s.PIN})
+	}
+	if e.programs != nil {
+		s.MailPrograms = func() []platform.MailProgram { return e.programs(platform.MailOptions{}) }
 	}
 	return s
 }
@@ -195,6 +215,11 @@ func (w words) Notice(n enroll.Notice) platform.Notice {
 func (w words) PIN(store string, retry bool) platform.Entry {
 	e := w.text.Secret(store, retry)
 	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel, Secret: true}
+}
+
+func (w words) Code(q enroll.CodeQuestion) platform.Entry {
+	e := w.text.Code(text.CodeQuestion{Organization: q.Organization, Contact: q.Contact, Mailbox: q.Mailbox, Wrong: q.Wrong})
+	return platform.Entry{Title: e.Title, Text: e.Body, OK: e.OK, Cancel: e.Cancel}
 }
 
 func (w words) Hint(code enroll.Code, _ string) string {

@@ -325,3 +325,40 @@ func TestManifest(t *testing.T) {
 		}
 	}
 }
+
+// neverStore does not return from the listing of its keys.
+type neverStore struct {
+	platform.Store
+	never chan struct{}
+}
+
+func (s neverStore) Keys(context.Context) ([]platform.KeyInfo, error) {
+	<-s.never
+	return nil, nil
+}
+
+// A helper whose store does not come back ends with an error, so that whoever
+// watches over it starts another, and its lock is free for that one.
+func TestAHelperWhoseStoreHangsEnds(t *testing.T) {
+	f := newFixture(t)
+	store := neverStore{f.store, make(chan struct{})}
+	defer close(store.never)
+	f.env.stuckAfter = 20 * time.Millisecond
+	f.env.stores = func(context.Context, platform.StoreOptions) ([]platform.Store, error) {
+		return []platform.Store{store}, nil
+	}
+	f.env.attach = func(ctx context.Context, _ string, _ bool, l local.Lending) error {
+		go func() { _, _ = l.Session.Inventory(ctx, nil) }()
+		<-ctx.Done()
+		return nil
+	}
+	if _, ok := errors.AsType[stuckError](run(t.Context(), f.env)); !ok {
+		t.Error("it does not say why it ended")
+	}
+	f.logged(t, "store hangs")
+	f.env.attach = func(context.Context, string, bool, local.Lending) error { return nil }
+	f.env.stores = func(context.Context, platform.StoreOptions) ([]platform.Store, error) { return nil, nil }
+	if err := run(t.Context(), f.env); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}

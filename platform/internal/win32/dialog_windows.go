@@ -153,10 +153,23 @@ func (d Dialog) config(m *memory, data uint64) []byte {
 	order.PutUint64(c[content:], m.text(d.Text))
 	order.PutUint32(c[buttonCount:], count)
 	order.PutUint64(c[buttons:], m.bytes(list))
-	order.PutUint32(c[defaultButton:], firstButton)
+	order.PutUint32(c[defaultButton:], d.stray())
 	order.PutUint64(c[callback:], uint64(taskDialogProc()))
 	order.PutUint64(c[callbackData:], data)
 	return c
+}
+
+// stray is the button that a stray Enter presses, meant for another window: never
+// the first, which agrees, if there is another; and the second, which decides
+// nothing, before the third.
+func (d Dialog) stray() uint32 {
+	switch {
+	case d.Second != "":
+		return firstButton + 1
+	case d.Third != "":
+		return firstButton + 2
+	}
+	return firstButton
 }
 
 // buttons writes an array of TASKDIALOG_BUTTON, packed too.
@@ -180,7 +193,7 @@ const (
 // MessageBox asks where there is no task dialog. Its buttons are the system's
 // own, so their words are told in the text.
 func MessageBox(ctx context.Context, d Dialog) (Choice, error) {
-	kind := uint32(windows.MB_ICONINFORMATION | windows.MB_SETFOREGROUND | windows.MB_TOPMOST | windows.MB_YESNOCANCEL)
+	kind := uint32(windows.MB_ICONINFORMATION | windows.MB_SETFOREGROUND | windows.MB_TOPMOST | windows.MB_YESNOCANCEL | windows.MB_DEFBUTTON3)
 	text, err := windows.UTF16PtrFromString(d.Text)
 	if err != nil {
 		return None, err

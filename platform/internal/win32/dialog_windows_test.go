@@ -69,6 +69,34 @@ func TestTaskDialog(t *testing.T) {
 	}
 }
 
+// TestAStrayEnterAgreesToNothing: whoever types while a dialog comes up.
+func TestAStrayEnterAgreesToNothing(t *testing.T) {
+	needDesktop(t)
+	const keyDown, enter = 0x0100, 0x0d
+	for title, tt := range map[string]struct {
+		dialog Dialog
+		want   Choice
+	}{
+		"three": {Dialog{Text: "x", First: "yes", Second: "later", Third: "no"}, Second},
+		"two":   {Dialog{Text: "x", First: "yes", Third: "no"}, Third},
+		"one":   {Dialog{Text: "x", First: "good"}, First},
+	} {
+		tt.dialog.Title = "stray enter " + title
+		press(t, tt.dialog.Title, post(keyDown, enter, 0))
+		got, err := TaskDialog(t.Context(), tt.dialog)
+		if errors.Is(err, ErrNoDialog) {
+			t.Skipf("SKIP: %v (this test program has no manifest)", err)
+		}
+		if err != nil || got != tt.want {
+			t.Errorf("%s: %v, %v, want %v", title, got, err, tt.want)
+		}
+	}
+	press(t, "stray enter box", post(keyDown, enter, 0))
+	if got, err := MessageBox(t.Context(), Dialog{Title: "stray enter box", Text: "x", First: "yes", Second: "later"}); err != nil || got != Second {
+		t.Errorf("box: %v, %v", got, err)
+	}
+}
+
 func TestDialogsEnd(t *testing.T) {
 	needDesktop(t)
 	for name, show := range map[string]func(context.Context) (Choice, error){

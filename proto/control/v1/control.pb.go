@@ -789,7 +789,9 @@ type CredentialReport struct {
 	Proof      *ProofReport           `protobuf:"bytes,12,opt,name=proof,proto3" json:"proof,omitempty"`
 	Problem    *ConditionReport       `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
 	// "approved", "declined", "later", "not-needed"; empty if not asked yet.
-	Consent       string `protobuf:"bytes,14,opt,name=consent,proto3" json:"consent,omitempty"`
+	Consent string `protobuf:"bytes,14,opt,name=consent,proto3" json:"consent,omitempty"`
+	// At most 32.
+	Mail          []*MailAccountReport `protobuf:"bytes,15,rep,name=mail,proto3" json:"mail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -922,6 +924,86 @@ func (x *CredentialReport) GetConsent() string {
 	return ""
 }
 
+func (x *CredentialReport) GetMail() []*MailAccountReport {
+	if x != nil {
+		return x.Mail
+	}
+	return nil
+}
+
+// MailAccountReport is one account of a mail program of the user.
+type MailAccountReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable word, such as "thunderbird".
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	// Name of the account in the program.
+	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Settings that differ from policy and that only the person can set.
+	ByHand        []string `protobuf:"bytes,4,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailAccountReport) Reset() {
+	*x = MailAccountReport{}
+	mi := &file_control_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailAccountReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailAccountReport) ProtoMessage() {}
+
+func (x *MailAccountReport) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailAccountReport.ProtoReflect.Descriptor instead.
+func (*MailAccountReport) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MailAccountReport) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MailAccountReport) GetByHand() []string {
+	if x != nil {
+		return x.ByHand
+	}
+	return nil
+}
+
 // ProofReport is the last proof that the credential works through its store.
 type ProofReport struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -939,7 +1021,7 @@ type ProofReport struct {
 
 func (x *ProofReport) Reset() {
 	*x = ProofReport{}
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1033,7 @@ func (x *ProofReport) String() string {
 func (*ProofReport) ProtoMessage() {}
 
 func (x *ProofReport) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1046,7 @@ func (x *ProofReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReport.ProtoReflect.Descriptor instead.
 func (*ProofReport) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProofReport) GetAt() *timestamppb.Timestamp {
@@ -1030,7 +1112,7 @@ type ConditionReport struct {
 
 func (x *ConditionReport) Reset() {
 	*x = ConditionReport{}
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1124,7 @@ func (x *ConditionReport) String() string {
 func (*ConditionReport) ProtoMessage() {}
 
 func (x *ConditionReport) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1137,7 @@ func (x *ConditionReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionReport.ProtoReflect.Descriptor instead.
 func (*ConditionReport) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConditionReport) GetCode() string {
@@ -1113,7 +1195,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1207,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1220,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SyncResponse) GetServerTime() *timestamppb.Timestamp {
@@ -1215,7 +1297,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1309,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1322,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Policy) GetOrganization() string {
@@ -1302,14 +1384,16 @@ type Assignment struct {
 	// PKCS#11 modules that the helper may load.
 	Modules []*PkcsModule `protobuf:"bytes,9,rep,name=modules,proto3" json:"modules,omitempty"`
 	// Text in the prompt, by BCP 47 tag; empty means the built-in text.
-	Note          map[string]string `protobuf:"bytes,10,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Note map[string]string `protobuf:"bytes,10,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the mail programs of these mailboxes are to do; absent leaves them alone.
+	Mail          *MailRule `protobuf:"bytes,11,opt,name=mail,proto3" json:"mail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1405,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1418,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Assignment) GetUser() string {
@@ -1407,6 +1491,103 @@ func (x *Assignment) GetNote() map[string]string {
 	return nil
 }
 
+func (x *Assignment) GetMail() *MailRule {
+	if x != nil {
+		return x.Mail
+	}
+	return nil
+}
+
+// MailRule is what policy wants of the mail programs. The words of each switch
+// are "always", "never" and "user-decides"; unknown words are taken for the last.
+type MailRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Programs that the agent makes ready: "thunderbird", "outlook", "apple-mail",
+	// "outlook-mac"; "*" is all. Empty leaves them alone.
+	Programs  []string `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	Sign      string   `protobuf:"bytes,2,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt   string   `protobuf:"bytes,3,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	ClearSign string   `protobuf:"bytes,4,opt,name=clear_sign,json=clearSign,proto3" json:"clear_sign,omitempty"`
+	// "sha-256", "sha-384", "sha-512"; empty leaves it to the program.
+	Hash string `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	// "aes-128", "aes-192", "aes-256"; empty leaves it to the program.
+	Cipher        string `protobuf:"bytes,6,opt,name=cipher,proto3" json:"cipher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailRule) Reset() {
+	*x = MailRule{}
+	mi := &file_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailRule) ProtoMessage() {}
+
+func (x *MailRule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailRule.ProtoReflect.Descriptor instead.
+func (*MailRule) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *MailRule) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+func (x *MailRule) GetSign() string {
+	if x != nil {
+		return x.Sign
+	}
+	return ""
+}
+
+func (x *MailRule) GetEncrypt() string {
+	if x != nil {
+		return x.Encrypt
+	}
+	return ""
+}
+
+func (x *MailRule) GetClearSign() string {
+	if x != nil {
+		return x.ClearSign
+	}
+	return ""
+}
+
+func (x *MailRule) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *MailRule) GetCipher() string {
+	if x != nil {
+		return x.Cipher
+	}
+	return ""
+}
+
 type PkcsModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Absolute path of the module.
@@ -1418,7 +1599,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1611,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1624,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1475,7 +1656,7 @@ type RenewalRule struct {
 
 func (x *RenewalRule) Reset() {
 	*x = RenewalRule{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1668,7 @@ func (x *RenewalRule) String() string {
 func (*RenewalRule) ProtoMessage() {}
 
 func (x *RenewalRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1681,7 @@ func (x *RenewalRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewalRule.ProtoReflect.Descriptor instead.
 func (*RenewalRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenewalRule) GetBefore() *durationpb.Duration {
@@ -1544,7 +1725,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1737,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1750,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Profile) GetName() string {
@@ -1637,7 +1818,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1830,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1843,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Order) GetId() string {
@@ -1738,7 +1919,7 @@ type RenewOrder struct {
 
 func (x *RenewOrder) Reset() {
 	*x = RenewOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1931,7 @@ func (x *RenewOrder) String() string {
 func (*RenewOrder) ProtoMessage() {}
 
 func (x *RenewOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1944,7 @@ func (x *RenewOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewOrder.ProtoReflect.Descriptor instead.
 func (*RenewOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RenewOrder) GetEnrollmentId() string {
@@ -1785,7 +1966,7 @@ type RevokedOrder struct {
 
 func (x *RevokedOrder) Reset() {
 	*x = RevokedOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1978,7 @@ func (x *RevokedOrder) String() string {
 func (*RevokedOrder) ProtoMessage() {}
 
 func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1991,7 @@ func (x *RevokedOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedOrder.ProtoReflect.Descriptor instead.
 func (*RevokedOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokedOrder) GetEnrollmentId() string {
@@ -1843,7 +2024,7 @@ type ProveOrder struct {
 
 func (x *ProveOrder) Reset() {
 	*x = ProveOrder{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2036,7 @@ func (x *ProveOrder) String() string {
 func (*ProveOrder) ProtoMessage() {}
 
 func (x *ProveOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2049,7 @@ func (x *ProveOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveOrder.ProtoReflect.Descriptor instead.
 func (*ProveOrder) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 // KnownEnrollment is central's record of a request of this device.
@@ -1892,7 +2073,7 @@ type KnownEnrollment struct {
 
 func (x *KnownEnrollment) Reset() {
 	*x = KnownEnrollment{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2085,7 @@ func (x *KnownEnrollment) String() string {
 func (*KnownEnrollment) ProtoMessage() {}
 
 func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2098,7 @@ func (x *KnownEnrollment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownEnrollment.ProtoReflect.Descriptor instead.
 func (*KnownEnrollment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KnownEnrollment) GetEnrollmentId() string {
@@ -2010,7 +2191,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2203,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2216,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AwaitRequest) GetMaxWait() *durationpb.Duration {
@@ -2071,7 +2252,7 @@ type AwaitResponse struct {
 
 func (x *AwaitResponse) Reset() {
 	*x = AwaitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2264,7 @@ func (x *AwaitResponse) String() string {
 func (*AwaitResponse) ProtoMessage() {}
 
 func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2277,7 @@ func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitResponse.ProtoReflect.Descriptor instead.
 func (*AwaitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AwaitResponse) GetSync() bool {
@@ -2134,7 +2315,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2327,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2340,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitRequest) GetEnrollmentId() string {
@@ -2237,7 +2418,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2430,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2443,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubmitResponse) GetReference() string {
@@ -2295,7 +2476,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2488,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2501,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CollectRequest) GetReference() string {
@@ -2346,7 +2527,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2539,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2552,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CollectResponse) GetOutcome() isCollectResponse_Outcome {
@@ -2463,7 +2644,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2656,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2669,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Issued) GetChain() [][]byte {
@@ -2516,7 +2697,7 @@ type Pending struct {
 
 func (x *Pending) Reset() {
 	*x = Pending{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2709,7 @@ func (x *Pending) String() string {
 func (*Pending) ProtoMessage() {}
 
 func (x *Pending) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2722,7 @@ func (x *Pending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pending.ProtoReflect.Descriptor instead.
 func (*Pending) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Pending) GetRetryAfter() *durationpb.Duration {
@@ -2572,7 +2753,7 @@ type Challenge struct {
 
 func (x *Challenge) Reset() {
 	*x = Challenge{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2765,7 @@ func (x *Challenge) String() string {
 func (*Challenge) ProtoMessage() {}
 
 func (x *Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2778,7 @@ func (x *Challenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
 func (*Challenge) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Challenge) GetKind() string {
@@ -2632,7 +2813,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2825,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2838,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConfirmRequest) GetReference() string {
@@ -2684,7 +2865,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2877,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2890,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ConfirmResponse) GetOutcome() *CollectResponse {
@@ -2731,7 +2912,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2924,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2937,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Refused) GetCode() string {
@@ -2782,7 +2963,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2975,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2988,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReportRequest) GetEvents() []*Event {
@@ -2837,7 +3018,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +3030,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3043,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Event) GetId() string {
@@ -2931,7 +3112,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3124,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3137,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReportResponse) GetRecorded() []string {
@@ -3016,7 +3197,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"protection\x18\x02 \x01(\tR\n" +
 	"protection\x12\x1c\n" +
-	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\xeb\x03\n" +
+	"\tconsumers\x18\x03 \x03(\tR\tconsumers\"\x9e\x04\n" +
 	"\x10CredentialReport\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
@@ -3034,7 +3215,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"protection\x12-\n" +
 	"\x05proof\x18\f \x01(\v2\x17.control.v1.ProofReportR\x05proof\x125\n" +
 	"\aproblem\x18\r \x01(\v2\x1b.control.v1.ConditionReportR\aproblem\x12\x18\n" +
-	"\aconsent\x18\x0e \x01(\tR\aconsent\"\xd0\x01\n" +
+	"\aconsent\x18\x0e \x01(\tR\aconsent\x121\n" +
+	"\x04mail\x18\x0f \x03(\v2\x1d.control.v1.MailAccountReportR\x04mail\"v\n" +
+	"\x11MailAccountReport\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x17\n" +
+	"\aby_hand\x18\x04 \x03(\tR\x06byHand\"\xd0\x01\n" +
 	"\vProofReport\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x14\n" +
@@ -3067,7 +3254,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vassignments\x18\x03 \x03(\v2\x16.control.v1.AssignmentR\vassignments\x12/\n" +
 	"\bprofiles\x18\x04 \x03(\v2\x13.control.v1.ProfileR\bprofiles\x12\x18\n" +
 	"\aanchors\x18\x05 \x03(\fR\aanchors\x12'\n" +
-	"\x0finstall_anchors\x18\x06 \x01(\bR\x0einstallAnchors\"\xc3\x03\n" +
+	"\x0finstall_anchors\x18\x06 \x01(\bR\x0einstallAnchors\"\xed\x03\n" +
 	"\n" +
 	"Assignment\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
@@ -3080,10 +3267,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\arenewal\x18\b \x01(\v2\x17.control.v1.RenewalRuleR\arenewal\x120\n" +
 	"\amodules\x18\t \x03(\v2\x16.control.v1.PkcsModuleR\amodules\x124\n" +
 	"\x04note\x18\n" +
-	" \x03(\v2 .control.v1.Assignment.NoteEntryR\x04note\x1a7\n" +
+	" \x03(\v2 .control.v1.Assignment.NoteEntryR\x04note\x12(\n" +
+	"\x04mail\x18\v \x01(\v2\x14.control.v1.MailRuleR\x04mail\x1a7\n" +
 	"\tNoteEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
+	"\bMailRule\x12\x1a\n" +
+	"\bprograms\x18\x01 \x03(\tR\bprograms\x12\x12\n" +
+	"\x04sign\x18\x02 \x01(\tR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x03 \x01(\tR\aencrypt\x12\x1d\n" +
+	"\n" +
+	"clear_sign\x18\x04 \x01(\tR\tclearSign\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x16\n" +
+	"\x06cipher\x18\x06 \x01(\tR\x06cipher\"A\n" +
 	"\n" +
 	"PkcsModule\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1f\n" +
@@ -3257,7 +3453,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_control_v1_control_proto_goTypes = []any{
 	(Reason)(0),                   // 0: control.v1.Reason
 	(Consent)(0),                  // 1: control.v1.Consent
@@ -3270,111 +3466,115 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*UserPresence)(nil),          // 8: control.v1.UserPresence
 	(*StoreReport)(nil),           // 9: control.v1.StoreReport
 	(*CredentialReport)(nil),      // 10: control.v1.CredentialReport
-	(*ProofReport)(nil),           // 11: control.v1.ProofReport
-	(*ConditionReport)(nil),       // 12: control.v1.ConditionReport
-	(*SyncResponse)(nil),          // 13: control.v1.SyncResponse
-	(*Policy)(nil),                // 14: control.v1.Policy
-	(*Assignment)(nil),            // 15: control.v1.Assignment
-	(*PkcsModule)(nil),            // 16: control.v1.PkcsModule
-	(*RenewalRule)(nil),           // 17: control.v1.RenewalRule
-	(*Profile)(nil),               // 18: control.v1.Profile
-	(*Order)(nil),                 // 19: control.v1.Order
-	(*RenewOrder)(nil),            // 20: control.v1.RenewOrder
-	(*RevokedOrder)(nil),          // 21: control.v1.RevokedOrder
-	(*ProveOrder)(nil),            // 22: control.v1.ProveOrder
-	(*KnownEnrollment)(nil),       // 23: control.v1.KnownEnrollment
-	(*AwaitRequest)(nil),          // 24: control.v1.AwaitRequest
-	(*AwaitResponse)(nil),         // 25: control.v1.AwaitResponse
-	(*SubmitRequest)(nil),         // 26: control.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 27: control.v1.SubmitResponse
-	(*CollectRequest)(nil),        // 28: control.v1.CollectRequest
-	(*CollectResponse)(nil),       // 29: control.v1.CollectResponse
-	(*Issued)(nil),                // 30: control.v1.Issued
-	(*Pending)(nil),               // 31: control.v1.Pending
-	(*Challenge)(nil),             // 32: control.v1.Challenge
-	(*ConfirmRequest)(nil),        // 33: control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 34: control.v1.ConfirmResponse
-	(*Refused)(nil),               // 35: control.v1.Refused
-	(*ReportRequest)(nil),         // 36: control.v1.ReportRequest
-	(*Event)(nil),                 // 37: control.v1.Event
-	(*ReportResponse)(nil),        // 38: control.v1.ReportResponse
-	nil,                           // 39: control.v1.Assignment.NoteEntry
-	nil,                           // 40: control.v1.RenewalRule.SuggestedEntry
-	nil,                           // 41: control.v1.Event.FieldsEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*MailAccountReport)(nil),     // 11: control.v1.MailAccountReport
+	(*ProofReport)(nil),           // 12: control.v1.ProofReport
+	(*ConditionReport)(nil),       // 13: control.v1.ConditionReport
+	(*SyncResponse)(nil),          // 14: control.v1.SyncResponse
+	(*Policy)(nil),                // 15: control.v1.Policy
+	(*Assignment)(nil),            // 16: control.v1.Assignment
+	(*MailRule)(nil),              // 17: control.v1.MailRule
+	(*PkcsModule)(nil),            // 18: control.v1.PkcsModule
+	(*RenewalRule)(nil),           // 19: control.v1.RenewalRule
+	(*Profile)(nil),               // 20: control.v1.Profile
+	(*Order)(nil),                 // 21: control.v1.Order
+	(*RenewOrder)(nil),            // 22: control.v1.RenewOrder
+	(*RevokedOrder)(nil),          // 23: control.v1.RevokedOrder
+	(*ProveOrder)(nil),            // 24: control.v1.ProveOrder
+	(*KnownEnrollment)(nil),       // 25: control.v1.KnownEnrollment
+	(*AwaitRequest)(nil),          // 26: control.v1.AwaitRequest
+	(*AwaitResponse)(nil),         // 27: control.v1.AwaitResponse
+	(*SubmitRequest)(nil),         // 28: control.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 29: control.v1.SubmitResponse
+	(*CollectRequest)(nil),        // 30: control.v1.CollectRequest
+	(*CollectResponse)(nil),       // 31: control.v1.CollectResponse
+	(*Issued)(nil),                // 32: control.v1.Issued
+	(*Pending)(nil),               // 33: control.v1.Pending
+	(*Challenge)(nil),             // 34: control.v1.Challenge
+	(*ConfirmRequest)(nil),        // 35: control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 36: control.v1.ConfirmResponse
+	(*Refused)(nil),               // 37: control.v1.Refused
+	(*ReportRequest)(nil),         // 38: control.v1.ReportRequest
+	(*Event)(nil),                 // 39: control.v1.Event
+	(*ReportResponse)(nil),        // 40: control.v1.ReportResponse
+	nil,                           // 41: control.v1.Assignment.NoteEntry
+	nil,                           // 42: control.v1.RenewalRule.SuggestedEntry
+	nil,                           // 43: control.v1.Event.FieldsEntry
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: control.v1.JoinRequest.facts:type_name -> control.v1.DeviceFacts
-	42, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
-	42, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
+	44, // 1: control.v1.JoinResponse.server_time:type_name -> google.protobuf.Timestamp
+	44, // 2: control.v1.RenewIdentityResponse.server_time:type_name -> google.protobuf.Timestamp
 	3,  // 3: control.v1.SyncRequest.facts:type_name -> control.v1.DeviceFacts
 	8,  // 4: control.v1.SyncRequest.users:type_name -> control.v1.UserPresence
 	10, // 5: control.v1.SyncRequest.credentials:type_name -> control.v1.CredentialReport
-	12, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
+	13, // 6: control.v1.SyncRequest.conditions:type_name -> control.v1.ConditionReport
 	9,  // 7: control.v1.UserPresence.stores:type_name -> control.v1.StoreReport
-	42, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
-	42, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
-	11, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
-	12, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
-	42, // 12: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
-	42, // 13: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
-	42, // 14: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
-	43, // 15: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
-	14, // 16: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
-	19, // 17: control.v1.SyncResponse.orders:type_name -> control.v1.Order
-	23, // 18: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
-	15, // 19: control.v1.Policy.assignments:type_name -> control.v1.Assignment
-	18, // 20: control.v1.Policy.profiles:type_name -> control.v1.Profile
-	1,  // 21: control.v1.Assignment.consent:type_name -> control.v1.Consent
-	17, // 22: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
-	16, // 23: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
-	39, // 24: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
-	43, // 25: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
-	40, // 26: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
-	43, // 27: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
-	20, // 28: control.v1.Order.renew:type_name -> control.v1.RenewOrder
-	21, // 29: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
-	22, // 30: control.v1.Order.prove:type_name -> control.v1.ProveOrder
-	42, // 31: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
-	42, // 32: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
-	43, // 33: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
-	42, // 34: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
-	29, // 35: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
-	30, // 36: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
-	31, // 37: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
-	32, // 38: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
-	35, // 39: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
-	42, // 40: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
-	42, // 41: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
-	43, // 42: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
-	42, // 43: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
-	29, // 44: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
-	37, // 45: control.v1.ReportRequest.events:type_name -> control.v1.Event
-	42, // 46: control.v1.Event.at:type_name -> google.protobuf.Timestamp
-	41, // 47: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
-	42, // 48: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
-	2,  // 49: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
-	5,  // 50: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
-	7,  // 51: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
-	24, // 52: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
-	26, // 53: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
-	28, // 54: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
-	33, // 55: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
-	36, // 56: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
-	4,  // 57: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
-	6,  // 58: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
-	13, // 59: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
-	25, // 60: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
-	27, // 61: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
-	29, // 62: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
-	34, // 63: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
-	38, // 64: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
-	57, // [57:65] is the sub-list for method output_type
-	49, // [49:57] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	44, // 8: control.v1.CredentialReport.not_after:type_name -> google.protobuf.Timestamp
+	44, // 9: control.v1.CredentialReport.renew_at:type_name -> google.protobuf.Timestamp
+	12, // 10: control.v1.CredentialReport.proof:type_name -> control.v1.ProofReport
+	13, // 11: control.v1.CredentialReport.problem:type_name -> control.v1.ConditionReport
+	11, // 12: control.v1.CredentialReport.mail:type_name -> control.v1.MailAccountReport
+	44, // 13: control.v1.ProofReport.at:type_name -> google.protobuf.Timestamp
+	44, // 14: control.v1.ConditionReport.since:type_name -> google.protobuf.Timestamp
+	44, // 15: control.v1.SyncResponse.server_time:type_name -> google.protobuf.Timestamp
+	45, // 16: control.v1.SyncResponse.next_sync:type_name -> google.protobuf.Duration
+	15, // 17: control.v1.SyncResponse.policy:type_name -> control.v1.Policy
+	21, // 18: control.v1.SyncResponse.orders:type_name -> control.v1.Order
+	25, // 19: control.v1.SyncResponse.known:type_name -> control.v1.KnownEnrollment
+	16, // 20: control.v1.Policy.assignments:type_name -> control.v1.Assignment
+	20, // 21: control.v1.Policy.profiles:type_name -> control.v1.Profile
+	1,  // 22: control.v1.Assignment.consent:type_name -> control.v1.Consent
+	19, // 23: control.v1.Assignment.renewal:type_name -> control.v1.RenewalRule
+	18, // 24: control.v1.Assignment.modules:type_name -> control.v1.PkcsModule
+	41, // 25: control.v1.Assignment.note:type_name -> control.v1.Assignment.NoteEntry
+	17, // 26: control.v1.Assignment.mail:type_name -> control.v1.MailRule
+	45, // 27: control.v1.RenewalRule.before:type_name -> google.protobuf.Duration
+	42, // 28: control.v1.RenewalRule.suggested:type_name -> control.v1.RenewalRule.SuggestedEntry
+	45, // 29: control.v1.Profile.max_validity:type_name -> google.protobuf.Duration
+	22, // 30: control.v1.Order.renew:type_name -> control.v1.RenewOrder
+	23, // 31: control.v1.Order.revoked:type_name -> control.v1.RevokedOrder
+	24, // 32: control.v1.Order.prove:type_name -> control.v1.ProveOrder
+	44, // 33: control.v1.RevokedOrder.at:type_name -> google.protobuf.Timestamp
+	44, // 34: control.v1.KnownEnrollment.submitted_at:type_name -> google.protobuf.Timestamp
+	45, // 35: control.v1.AwaitRequest.max_wait:type_name -> google.protobuf.Duration
+	44, // 36: control.v1.SubmitResponse.server_time:type_name -> google.protobuf.Timestamp
+	31, // 37: control.v1.SubmitResponse.outcome:type_name -> control.v1.CollectResponse
+	32, // 38: control.v1.CollectResponse.issued:type_name -> control.v1.Issued
+	33, // 39: control.v1.CollectResponse.pending:type_name -> control.v1.Pending
+	34, // 40: control.v1.CollectResponse.challenge:type_name -> control.v1.Challenge
+	37, // 41: control.v1.CollectResponse.refused:type_name -> control.v1.Refused
+	44, // 42: control.v1.CollectResponse.server_time:type_name -> google.protobuf.Timestamp
+	44, // 43: control.v1.Issued.suggested_renewal:type_name -> google.protobuf.Timestamp
+	45, // 44: control.v1.Pending.retry_after:type_name -> google.protobuf.Duration
+	44, // 45: control.v1.Challenge.expires:type_name -> google.protobuf.Timestamp
+	31, // 46: control.v1.ConfirmResponse.outcome:type_name -> control.v1.CollectResponse
+	39, // 47: control.v1.ReportRequest.events:type_name -> control.v1.Event
+	44, // 48: control.v1.Event.at:type_name -> google.protobuf.Timestamp
+	43, // 49: control.v1.Event.fields:type_name -> control.v1.Event.FieldsEntry
+	44, // 50: control.v1.RenewalRule.SuggestedEntry.value:type_name -> google.protobuf.Timestamp
+	2,  // 51: control.v1.ControlService.Join:input_type -> control.v1.JoinRequest
+	5,  // 52: control.v1.ControlService.RenewIdentity:input_type -> control.v1.RenewIdentityRequest
+	7,  // 53: control.v1.ControlService.Sync:input_type -> control.v1.SyncRequest
+	26, // 54: control.v1.ControlService.Await:input_type -> control.v1.AwaitRequest
+	28, // 55: control.v1.ControlService.Submit:input_type -> control.v1.SubmitRequest
+	30, // 56: control.v1.ControlService.Collect:input_type -> control.v1.CollectRequest
+	35, // 57: control.v1.ControlService.Confirm:input_type -> control.v1.ConfirmRequest
+	38, // 58: control.v1.ControlService.Report:input_type -> control.v1.ReportRequest
+	4,  // 59: control.v1.ControlService.Join:output_type -> control.v1.JoinResponse
+	6,  // 60: control.v1.ControlService.RenewIdentity:output_type -> control.v1.RenewIdentityResponse
+	14, // 61: control.v1.ControlService.Sync:output_type -> control.v1.SyncResponse
+	27, // 62: control.v1.ControlService.Await:output_type -> control.v1.AwaitResponse
+	29, // 63: control.v1.ControlService.Submit:output_type -> control.v1.SubmitResponse
+	31, // 64: control.v1.ControlService.Collect:output_type -> control.v1.CollectResponse
+	36, // 65: control.v1.ControlService.Confirm:output_type -> control.v1.ConfirmResponse
+	40, // 66: control.v1.ControlService.Report:output_type -> control.v1.ReportResponse
+	59, // [59:67] is the sub-list for method output_type
+	51, // [51:59] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3382,12 +3582,12 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
-	file_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[19].OneofWrappers = []any{
 		(*Order_Renew)(nil),
 		(*Order_Revoked)(nil),
 		(*Order_Prove)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
 		(*CollectResponse_Issued)(nil),
 		(*CollectResponse_Pending)(nil),
 		(*CollectResponse_Challenge)(nil),
@@ -3399,7 +3599,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1299,6 +1299,8 @@ type Task struct {
 	//	*Task_Discard
 	//	*Task_Ask
 	//	*Task_Notify
+	//	*Task_Code
+	//	*Task_Prepare
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1411,6 +1413,24 @@ func (x *Task) GetNotify() *NotifyTask {
 	return nil
 }
 
+func (x *Task) GetCode() *CodeTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
+func (x *Task) GetPrepare() *PrepareTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Prepare); ok {
+			return x.Prepare
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1443,6 +1463,14 @@ type Task_Notify struct {
 	Notify *NotifyTask `protobuf:"bytes,8,opt,name=notify,proto3,oneof"`
 }
 
+type Task_Code struct {
+	Code *CodeTask `protobuf:"bytes,9,opt,name=code,proto3,oneof"`
+}
+
+type Task_Prepare struct {
+	Prepare *PrepareTask `protobuf:"bytes,10,opt,name=prepare,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1456,6 +1484,10 @@ func (*Task_Discard) isTask_What() {}
 func (*Task_Ask) isTask_What() {}
 
 func (*Task_Notify) isTask_What() {}
+
+func (*Task_Code) isTask_What() {}
+
+func (*Task_Prepare) isTask_What() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1513,6 +1545,8 @@ type TaskResult struct {
 	//	*TaskResult_Install
 	//	*TaskResult_Prove
 	//	*TaskResult_Ask
+	//	*TaskResult_Code
+	//	*TaskResult_Prepare
 	What          isTaskResult_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1614,6 +1648,24 @@ func (x *TaskResult) GetAsk() *AskResult {
 	return nil
 }
 
+func (x *TaskResult) GetCode() *CodeResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Code); ok {
+			return x.Code
+		}
+	}
+	return nil
+}
+
+func (x *TaskResult) GetPrepare() *PrepareResult {
+	if x != nil {
+		if x, ok := x.What.(*TaskResult_Prepare); ok {
+			return x.Prepare
+		}
+	}
+	return nil
+}
+
 type isTaskResult_What interface {
 	isTaskResult_What()
 }
@@ -1638,6 +1690,14 @@ type TaskResult_Ask struct {
 	Ask *AskResult `protobuf:"bytes,7,opt,name=ask,proto3,oneof"`
 }
 
+type TaskResult_Code struct {
+	Code *CodeResult `protobuf:"bytes,8,opt,name=code,proto3,oneof"`
+}
+
+type TaskResult_Prepare struct {
+	Prepare *PrepareResult `protobuf:"bytes,9,opt,name=prepare,proto3,oneof"`
+}
+
 func (*TaskResult_Inventory) isTaskResult_What() {}
 
 func (*TaskResult_Request) isTaskResult_What() {}
@@ -1647,6 +1707,10 @@ func (*TaskResult_Install) isTaskResult_What() {}
 func (*TaskResult_Prove) isTaskResult_What() {}
 
 func (*TaskResult_Ask) isTaskResult_What() {}
+
+func (*TaskResult_Code) isTaskResult_What() {}
+
+func (*TaskResult_Prepare) isTaskResult_What() {}
 
 // Failure is an error sorted by remedy.
 type Failure struct {
@@ -2316,6 +2380,373 @@ func (*InstallResult) Descriptor() ([]byte, []int) {
 	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
 }
 
+// PrepareTask has the user's mail programs use a credential.
+type PrepareTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Store        string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Mailboxes    []string               `protobuf:"bytes,3,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
+	Chain        [][]byte               `protobuf:"bytes,4,rep,name=chain,proto3" json:"chain,omitempty"`
+	Sign         bool                   `protobuf:"varint,5,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt      bool                   `protobuf:"varint,6,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	Rule         *MailRule              `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Certificates (DER) that this one follows.
+	Earlier [][]byte `protobuf:"bytes,8,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// Accounts, each "PROGRAM ID", that once had what the agent set: another
+	// certificate there is the person's own choice.
+	Prepared      []string `protobuf:"bytes,9,rep,name=prepared,proto3" json:"prepared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareTask) Reset() {
+	*x = PrepareTask{}
+	mi := &file_local_v1_local_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareTask) ProtoMessage() {}
+
+func (x *PrepareTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareTask.ProtoReflect.Descriptor instead.
+func (*PrepareTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PrepareTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *PrepareTask) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *PrepareTask) GetMailboxes() []string {
+	if x != nil {
+		return x.Mailboxes
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetSign() bool {
+	if x != nil {
+		return x.Sign
+	}
+	return false
+}
+
+func (x *PrepareTask) GetEncrypt() bool {
+	if x != nil {
+		return x.Encrypt
+	}
+	return false
+}
+
+func (x *PrepareTask) GetRule() *MailRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetEarlier() [][]byte {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *PrepareTask) GetPrepared() []string {
+	if x != nil {
+		return x.Prepared
+	}
+	return nil
+}
+
+// MailRule is what policy wants; the words of each switch are "always", "never"
+// and "user-decides".
+type MailRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names such as "thunderbird"; "*" is all.
+	Programs  []string `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	Sign      string   `protobuf:"bytes,2,opt,name=sign,proto3" json:"sign,omitempty"`
+	Encrypt   string   `protobuf:"bytes,3,opt,name=encrypt,proto3" json:"encrypt,omitempty"`
+	ClearSign string   `protobuf:"bytes,4,opt,name=clear_sign,json=clearSign,proto3" json:"clear_sign,omitempty"`
+	// Such as "sha-256" and "aes-256"; empty leaves it to the program.
+	Hash          string `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	Cipher        string `protobuf:"bytes,6,opt,name=cipher,proto3" json:"cipher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailRule) Reset() {
+	*x = MailRule{}
+	mi := &file_local_v1_local_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailRule) ProtoMessage() {}
+
+func (x *MailRule) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailRule.ProtoReflect.Descriptor instead.
+func (*MailRule) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *MailRule) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+func (x *MailRule) GetSign() string {
+	if x != nil {
+		return x.Sign
+	}
+	return ""
+}
+
+func (x *MailRule) GetEncrypt() string {
+	if x != nil {
+		return x.Encrypt
+	}
+	return ""
+}
+
+func (x *MailRule) GetClearSign() string {
+	if x != nil {
+		return x.ClearSign
+	}
+	return ""
+}
+
+func (x *MailRule) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *MailRule) GetCipher() string {
+	if x != nil {
+		return x.Cipher
+	}
+	return ""
+}
+
+type PrepareResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accounts      []*MailAccount         `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareResult) Reset() {
+	*x = PrepareResult{}
+	mi := &file_local_v1_local_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareResult) ProtoMessage() {}
+
+func (x *PrepareResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareResult.ProtoReflect.Descriptor instead.
+func (*PrepareResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *PrepareResult) GetAccounts() []*MailAccount {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+// MailAccount is one account of a mail program.
+type MailAccount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable word, such as "thunderbird", and what people call it.
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	Title   string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	Id      string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Mailbox string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The store from which it takes certificates.
+	Store string `protobuf:"bytes,5,opt,name=store,proto3" json:"store,omitempty"`
+	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Settings that only the person can set, and those that are his own choice.
+	ByHand []string `protobuf:"bytes,7,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
+	Own    []string `protobuf:"bytes,8,rep,name=own,proto3" json:"own,omitempty"`
+	// For the log.
+	Detail string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Something was written just now.
+	Changed       bool `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailAccount) Reset() {
+	*x = MailAccount{}
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailAccount) ProtoMessage() {}
+
+func (x *MailAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailAccount.ProtoReflect.Descriptor instead.
+func (*MailAccount) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *MailAccount) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *MailAccount) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *MailAccount) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MailAccount) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *MailAccount) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *MailAccount) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MailAccount) GetByHand() []string {
+	if x != nil {
+		return x.ByHand
+	}
+	return nil
+}
+
+func (x *MailAccount) GetOwn() []string {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *MailAccount) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *MailAccount) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 type ProveTask struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
@@ -2337,7 +2768,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2780,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2793,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2450,7 +2881,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2893,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2906,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -2538,7 +2969,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2981,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2994,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -2605,7 +3036,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +3048,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +3061,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -2699,7 +3130,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +3142,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,12 +3155,135 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AskResult) GetVerdict() string {
 	if x != nil {
 		return x.Verdict
+	}
+	return ""
+}
+
+// CodeTask asks for the code that was mailed to a mailbox.
+type CodeTask struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	EnrollmentId string                 `protobuf:"bytes,1,opt,name=enrollment_id,json=enrollmentId,proto3" json:"enrollment_id,omitempty"`
+	Organization string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	Contact      string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
+	Mailbox      string                 `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// The last code that was entered was not the right one.
+	Wrong         bool `protobuf:"varint,5,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeTask) Reset() {
+	*x = CodeTask{}
+	mi := &file_local_v1_local_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeTask) ProtoMessage() {}
+
+func (x *CodeTask) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeTask.ProtoReflect.Descriptor instead.
+func (*CodeTask) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *CodeTask) GetEnrollmentId() string {
+	if x != nil {
+		return x.EnrollmentId
+	}
+	return ""
+}
+
+func (x *CodeTask) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *CodeTask) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *CodeTask) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *CodeTask) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
+	}
+	return false
+}
+
+type CodeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty if the person put it off.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeResult) Reset() {
+	*x = CodeResult{}
+	mi := &file_local_v1_local_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeResult) ProtoMessage() {}
+
+func (x *CodeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeResult.ProtoReflect.Descriptor instead.
+func (*CodeResult) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CodeResult) GetCode() string {
+	if x != nil {
+		return x.Code
 	}
 	return ""
 }
@@ -2750,7 +3304,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +3316,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +3329,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -2885,7 +3439,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf4\x02\n" +
+	"\amessage\"\xd1\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -2894,10 +3448,13 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05prove\x18\x05 \x01(\v2\x13.local.v1.ProveTaskH\x00R\x05prove\x121\n" +
 	"\adiscard\x18\x06 \x01(\v2\x15.local.v1.DiscardTaskH\x00R\adiscard\x12%\n" +
 	"\x03ask\x18\a \x01(\v2\x11.local.v1.AskTaskH\x00R\x03ask\x12.\n" +
-	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notifyB\x06\n" +
+	"\x06notify\x18\b \x01(\v2\x14.local.v1.NotifyTaskH\x00R\x06notify\x12(\n" +
+	"\x04code\x18\t \x01(\v2\x12.local.v1.CodeTaskH\x00R\x04code\x121\n" +
+	"\aprepare\x18\n" +
+	" \x01(\v2\x15.local.v1.PrepareTaskH\x00R\aprepareB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xd7\x02\n" +
+	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xb8\x03\n" +
 	"\n" +
 	"TaskResult\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\x12+\n" +
@@ -2906,7 +3463,9 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\arequest\x18\x04 \x01(\v2\x17.local.v1.RequestResultH\x00R\arequest\x123\n" +
 	"\ainstall\x18\x05 \x01(\v2\x17.local.v1.InstallResultH\x00R\ainstall\x12-\n" +
 	"\x05prove\x18\x06 \x01(\v2\x15.local.v1.ProveResultH\x00R\x05prove\x12'\n" +
-	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03askB\x06\n" +
+	"\x03ask\x18\a \x01(\v2\x13.local.v1.AskResultH\x00R\x03ask\x12*\n" +
+	"\x04code\x18\b \x01(\v2\x14.local.v1.CodeResultH\x00R\x04code\x123\n" +
+	"\aprepare\x18\t \x01(\v2\x17.local.v1.PrepareResultH\x00R\aprepareB\x06\n" +
 	"\x04what\"]\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -2966,7 +3525,39 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\x12.\n" +
 	"\amodules\x18\x04 \x03(\v2\x14.local.v1.PkcsModuleR\amodules\x12\x14\n" +
 	"\x05trust\x18\x05 \x03(\fR\x05trust\"\x0f\n" +
-	"\rInstallResult\"\xb0\x02\n" +
+	"\rInstallResult\"\x88\x02\n" +
+	"\vPrepareTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x1c\n" +
+	"\tmailboxes\x18\x03 \x03(\tR\tmailboxes\x12\x14\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\x12\x12\n" +
+	"\x04sign\x18\x05 \x01(\bR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x06 \x01(\bR\aencrypt\x12&\n" +
+	"\x04rule\x18\a \x01(\v2\x12.local.v1.MailRuleR\x04rule\x12\x18\n" +
+	"\aearlier\x18\b \x03(\fR\aearlier\x12\x1a\n" +
+	"\bprepared\x18\t \x03(\tR\bprepared\"\x9f\x01\n" +
+	"\bMailRule\x12\x1a\n" +
+	"\bprograms\x18\x01 \x03(\tR\bprograms\x12\x12\n" +
+	"\x04sign\x18\x02 \x01(\tR\x04sign\x12\x18\n" +
+	"\aencrypt\x18\x03 \x01(\tR\aencrypt\x12\x1d\n" +
+	"\n" +
+	"clear_sign\x18\x04 \x01(\tR\tclearSign\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x16\n" +
+	"\x06cipher\x18\x06 \x01(\tR\x06cipher\"B\n" +
+	"\rPrepareResult\x121\n" +
+	"\baccounts\x18\x01 \x03(\v2\x15.local.v1.MailAccountR\baccounts\"\xf0\x01\n" +
+	"\vMailAccount\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05store\x18\x05 \x01(\tR\x05store\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x17\n" +
+	"\aby_hand\x18\a \x03(\tR\x06byHand\x12\x10\n" +
+	"\x03own\x18\b \x03(\tR\x03own\x12\x16\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\x12\x18\n" +
+	"\achanged\x18\n" +
+	" \x01(\bR\achanged\"\xb0\x02\n" +
 	"\tProveTask\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x14\n" +
 	"\x05store\x18\x02 \x01(\tR\x05store\x12\x14\n" +
@@ -3005,7 +3596,16 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x12postponements_left\x18\a \x01(\rR\x11postponementsLeft\x12!\n" +
 	"\fprograms_ask\x18\b \x01(\bR\vprogramsAsk\"%\n" +
 	"\tAskResult\x12\x18\n" +
-	"\averdict\x18\x01 \x01(\tR\averdict\"\xc0\x01\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\"\x9d\x01\n" +
+	"\bCodeTask\x12#\n" +
+	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
+	"\acontact\x18\x03 \x01(\tR\acontact\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05wrong\x18\x05 \x01(\bR\x05wrong\" \n" +
+	"\n" +
+	"CodeResult\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\xc0\x01\n" +
 	"\n" +
 	"NotifyTask\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\"\n" +
@@ -3040,7 +3640,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -3080,13 +3680,19 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*RequestResult)(nil),         // 35: local.v1.RequestResult
 	(*InstallTask)(nil),           // 36: local.v1.InstallTask
 	(*InstallResult)(nil),         // 37: local.v1.InstallResult
-	(*ProveTask)(nil),             // 38: local.v1.ProveTask
-	(*ProveResult)(nil),           // 39: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 40: local.v1.DiscardTask
-	(*AskTask)(nil),               // 41: local.v1.AskTask
-	(*AskResult)(nil),             // 42: local.v1.AskResult
-	(*NotifyTask)(nil),            // 43: local.v1.NotifyTask
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*PrepareTask)(nil),           // 38: local.v1.PrepareTask
+	(*MailRule)(nil),              // 39: local.v1.MailRule
+	(*PrepareResult)(nil),         // 40: local.v1.PrepareResult
+	(*MailAccount)(nil),           // 41: local.v1.MailAccount
+	(*ProveTask)(nil),             // 42: local.v1.ProveTask
+	(*ProveResult)(nil),           // 43: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 44: local.v1.DiscardTask
+	(*AskTask)(nil),               // 45: local.v1.AskTask
+	(*AskResult)(nil),             // 46: local.v1.AskResult
+	(*CodeTask)(nil),              // 47: local.v1.CodeTask
+	(*CodeResult)(nil),            // 48: local.v1.CodeResult
+	(*NotifyTask)(nil),            // 49: local.v1.NotifyTask
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
 	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
@@ -3098,54 +3704,60 @@ var file_local_v1_local_proto_depIdxs = []int32{
 	29, // 6: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
 	34, // 7: local.v1.Task.request:type_name -> local.v1.RequestTask
 	36, // 8: local.v1.Task.install:type_name -> local.v1.InstallTask
-	38, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	40, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	41, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
-	43, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	28, // 13: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	31, // 14: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	35, // 15: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	37, // 16: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	39, // 17: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	42, // 18: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	30, // 19: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	32, // 20: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	33, // 21: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	28, // 22: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	44, // 23: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	30, // 24: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	30, // 25: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	30, // 26: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	44, // 27: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	44, // 28: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	30, // 29: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	0,  // 30: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 31: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 32: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 33: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 34: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 35: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 36: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 37: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 38: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 39: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
-	21, // 40: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 41: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 42: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 43: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 44: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 45: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 46: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 47: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 48: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 49: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 50: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
-	24, // 51: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	41, // [41:52] is the sub-list for method output_type
-	30, // [30:41] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	42, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	44, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	45, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
+	49, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	47, // 13: local.v1.Task.code:type_name -> local.v1.CodeTask
+	38, // 14: local.v1.Task.prepare:type_name -> local.v1.PrepareTask
+	28, // 15: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	31, // 16: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	35, // 17: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	37, // 18: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	43, // 19: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	46, // 20: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	48, // 21: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
+	40, // 22: local.v1.TaskResult.prepare:type_name -> local.v1.PrepareResult
+	30, // 23: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	32, // 24: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	33, // 25: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	28, // 26: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	50, // 27: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	30, // 28: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	30, // 29: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	39, // 30: local.v1.PrepareTask.rule:type_name -> local.v1.MailRule
+	41, // 31: local.v1.PrepareResult.accounts:type_name -> local.v1.MailAccount
+	30, // 32: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	50, // 33: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	50, // 34: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	30, // 35: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	0,  // 36: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 37: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 38: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 39: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 40: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 41: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 42: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 43: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 44: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 45: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	21, // 46: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 47: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 48: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 49: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 50: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 51: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 52: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 53: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 54: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 55: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 56: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	24, // 57: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	47, // [47:58] is the sub-list for method output_type
+	36, // [36:47] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -3170,6 +3782,8 @@ func file_local_v1_local_proto_init() {
 		(*Task_Discard)(nil),
 		(*Task_Ask)(nil),
 		(*Task_Notify)(nil),
+		(*Task_Code)(nil),
+		(*Task_Prepare)(nil),
 	}
 	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
@@ -3177,6 +3791,8 @@ func file_local_v1_local_proto_init() {
 		(*TaskResult_Install)(nil),
 		(*TaskResult_Prove)(nil),
 		(*TaskResult_Ask)(nil),
+		(*TaskResult_Code)(nil),
+		(*TaskResult_Prepare)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3184,7 +3800,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

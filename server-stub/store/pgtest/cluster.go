@@ -114,6 +114,20 @@ func (c *Cluster) Database(t testing.TB) string {
 	return c.DSN(name)
 }
 
+// Env tells a child of the test of the cluster; see [FromEnv].
+func (c *Cluster) Env() string { return mark + "=" + c.dir + " " + c.port }
+
+const mark = "PGTEST_CLUSTER"
+
+// FromEnv gives the cluster that a parent runs for this process; nil if none does.
+func FromEnv() *Cluster {
+	dir, port, ok := strings.Cut(os.Getenv(mark), " ")
+	if !ok {
+		return nil
+	}
+	return &Cluster{dir: dir, port: port, Addr: net.JoinHostPort("127.0.0.1", port)}
+}
+
 // DSN is that of a database over the socket.
 func (c *Cluster) DSN(database string) string {
 	return fmt.Sprintf("host=%s port=%s user=smime dbname=%s", c.dir, c.port, database)
@@ -146,6 +160,9 @@ func (c *Cluster) Exec(t testing.TB, dsn, sql string) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
+
+// File is where the cluster's user may write one.
+func (c *Cluster) File(name string) string { return filepath.Join(c.dir, name) }
 
 // Tool runs one of PostgreSQL's programs, such as pg_dump.
 func (c *Cluster) Tool(t testing.TB, name string, args ...string) []byte {

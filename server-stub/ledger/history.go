@@ -1,15 +1,12 @@
-package server
+package ledger
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -21,39 +18,26 @@ import (
 // maxLineage bounds how many certificates before and after one a history goes through.
 const maxLineage = 100
 
-// GetCertificate gives one certificate, and what happened to it and to those
-// that it follows and that follow it.
-func (a *admin) GetCertificate(_ context.Context, req *controlv1.GetCertificateRequest) (*controlv1.GetCertificateResponse, error) {
-	missing := status.Errorf(codes.NotFound, "There is no certificate %q; \"ledger\" shows them.", req.GetSerial())
-	serial, err := ca.ParseSerial(req.GetSerial())
-	if err != nil {
-		return nil, missing
+// History gives one certificate, and what happened to it and to those that it
+// follows and that follow it; nil if there is none.
+func History(tx store.Tx, serial ca.Serial, now time.Time) (*controlv1.LedgerEntry, []*controlv1.HistoryLine, error) {
+	h := &history{tx: tx, views: map[string]*View{}, now: now}
+	entry, err := h.entry(serial)
+	if err != nil || entry == nil {
+		return nil, nil, err
 	}
-	resp := &controlv1.GetCertificateResponse{}
-	err = a.store.View(func(tx store.Tx) error {
-		h := &history{server: a.Server, tx: tx, views: map[string]*deviceView{}, now: a.now()}
-		if resp.Entry, err = h.entry(serial); err != nil {
-			return err
-		}
-		if resp.GetEntry() == nil {
-			return missing
-		}
-		if err := h.lineage(resp.GetEntry()); err != nil {
-			return err
-		}
-		resp.History = h.sorted()
-		return nil
-	})
-	return resp, err
+	if err := h.lineage(entry); err != nil {
+		return nil, nil, err
+	}
+	return entry, h.sorted(), nil
 }
 
 // history gathers lines within one transaction.
 type history struct {
-	server *Server
-	tx     store.Tx
-	views  map[string]*deviceView
-	now    time.Time
-	lines  []*controlv1.HistoryLine
+	tx    store.Tx
+	views map[string]*View
+	now   time.Time
+	lines []*controlv1.HistoryLine
 }
 
 func (h *history) entry(serial ca.Serial) (*controlv1.LedgerEntry, error) {
@@ -61,7 +45,7 @@ func (h *history) entry(serial ca.Serial) (*controlv1.LedgerEntry, error) {
 	if value == nil {
 		return nil, nil
 	}
-	return h.server.ledgerEntry(h.tx, serial[:], value, h.views)
+	return Entry(h.tx, serial[:], value, h.views, h.now)
 }
 
 // lineage goes back by the enrollments that were replaced, and forth by the
@@ -69,7 +53,7 @@ func (h *history) entry(serial ca.Serial) (*controlv1.LedgerEntry, error) {
 func (h *history) lineage(e *controlv1.LedgerEntry) error {
 	h.tell(e)
 	for back, n := e, 0; back.GetReplaces() != "" && n < maxLineage; n++ {
-		serial, record, err := enrolled(h.tx, back.GetDeviceId(), back.GetReplaces())
+		serial, record, err := Enrolled(h.tx, back.GetDeviceId(), back.GetReplaces())
 		if err != nil || record == nil {
 			return err
 		}
@@ -106,7 +90,7 @@ func (h *history) tell(e *controlv1.LedgerEntry) {
 		h.add(e, end, "expired", "")
 	}
 	if next, err := ca.ParseSerial(e.GetReplacedBy()); err == nil {
-		if record, err := requestOf(h.tx, next); err == nil && record != nil {
+		if record, err := RequestOf(h.tx, next); err == nil && record != nil {
 			h.add(e, record.Submitted, "replaced", "by "+e.GetReplacedBy())
 		}
 	}
