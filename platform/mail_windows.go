@@ -1,3 +1,3 @@
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+func mailPrograms(MailOptions) []MailProgram { return []MailProgram{outlookClassic{}, outlookNew{}} }
