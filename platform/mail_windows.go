@@ -10,5 +10,5 @@ func mailPrograms(o MailOptions) []MailProgram {
 	if o.Home != "" {
 		roaming, local = filepath.Join(o.Home, "AppData", "Roaming"), filepath.Join(o.Home, "AppData", "Local")
 	}
-	return []MailProgram{thunderbirdProgram{windowsThunderbirds(roaming, local)}}
+	return []MailProgram{outlookClassic{}, outlookNew{}, thunderbirdProgram{windowsThunderbirds(roaming, local)}}
 }
