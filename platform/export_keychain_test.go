@@ -228,12 +228,47 @@ func (m openMemory) CheckIdentity(der []byte) error {
 func (m openMemory) Prefer(der []byte, address string, use security.Use) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.Preferred == nil {
-		m.Preferred = map[security.Use]map[string][]byte{security.ForEncryption: {}, security.ForSigning: {}}
+	if m.MemoryKeychain.Preferred == nil {
+		m.MemoryKeychain.Preferred = map[security.Use]map[string][]byte{security.ForEncryption: {}, security.ForSigning: {}}
 	}
-	m.Preferred[use][address] = der
+	m.MemoryKeychain.Preferred[use][address] = der
 	return m.call("Prefer")
 }
+
+func (m openMemory) Preferred(address string, use security.Use) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	der, ok := m.MemoryKeychain.Preferred[use][address]
+	if !ok {
+		return nil, security.ItemNotFound
+	}
+	return der, m.call("Preferred")
+}
+
+func (m openMemory) Unprefer(address string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, of := range m.MemoryKeychain.Preferred {
+		delete(of, address)
+	}
+	return m.call("Unprefer")
+}
+
+// AppleMail is Mail over this keychain.
+func (m *MemoryKeychain) AppleMail(dir string) MailProgram {
+	return appleMail{dir: dir, open: func() (keychain, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.Open++
+		return openMemory{m}, nil
+	}}
+}
+
+// AddForeign plants a certificate that has no key of ours.
+func (m *MemoryKeychain) AddForeign(der []byte) { m.certs = append(m.certs, der) }
+
+// OutlookMac is Outlook for Mac, installed there.
+func OutlookMac(app string) MailProgram { return outlookMac{app} }
 
 type memoryRef struct {
 	m *MemoryKeychain

@@ -33,13 +33,20 @@ type keychainCertificates interface {
 	CheckIdentity(der []byte) error
 }
 
+// keychainPreferences say which certificate programs take for an address.
+type keychainPreferences interface {
+	Prefer(der []byte, address string, use security.Use) error
+	Preferred(address string, use security.Use) ([]byte, error)
+	Unprefer(address string) error
+}
+
 // keychain is an open keychain.
 type keychain interface {
 	io.Closer
 	keychainItems
 	keychainCertificates
 	Public(label []byte) ([]byte, error)
-	Prefer(der []byte, address string, use security.Use) error
+	keychainPreferences
 }
 
 // keychainRef is a private key in it.

@@ -1,11 +1,26 @@
+//go:build cgo
+
 package platform
 
-import "os"
+import "path/filepath"
 
+// mailPrograms gives those of macOS. Outlook is looked for where it is installed
+// for all users.
 func mailPrograms(o MailOptions) []MailProgram {
-	home := o.Home
-	if home == "" {
-		home, _ = os.UserHomeDir() // who has none has no mail programs
+	home, err := homeOf(StoreOptions{Home: o.Home})
+	if err != nil {
+		return []MailProgram{ownThunderbird(o), outlookMac{outlookMacApp}}
 	}
-	return []MailProgram{thunderbirdProgram{macThunderbirds(home)}}
+	open := func() (keychain, error) {
+		k, err := openKeychain(o.Home)
+		if err != nil {
+			return nil, err
+		}
+		return realKeychain{k}, nil
+	}
+	return []MailProgram{
+		ownThunderbird(o), appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
+	}
 }
+
+const outlookMacApp = "/Applications/Microsoft Outlook.app"

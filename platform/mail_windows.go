@@ -1,14 +1,3 @@
 package platform
 
-import (
-	"os"
-	"path/filepath"
-)
-
-func mailPrograms(o MailOptions) []MailProgram {
-	roaming, local := os.Getenv("APPDATA"), os.Getenv("LOCALAPPDATA")
-	if o.Home != "" {
-		roaming, local = filepath.Join(o.Home, "AppData", "Roaming"), filepath.Join(o.Home, "AppData", "Local")
-	}
-	return []MailProgram{thunderbirdProgram{windowsThunderbirds(roaming, local)}}
-}
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }

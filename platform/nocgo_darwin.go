@@ -21,3 +21,5 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	}
 	return []Store{newFileStore(home)}, errNoKeychain
 }
+
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }

@@ -33,13 +33,13 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 		}
 		return realKeychain{k}, nil
 	}
-	return []Store{&keychainStore{open: open, programs: mailPrograms()}, files}, nil
+	return []Store{&keychainStore{open: open, programs: trustedPrograms()}, files}, nil
 }
 
-// mailPrograms may use new keys; those that are not installed are left out by
+// trustedPrograms may use new keys; those that are not installed are left out by
 // the system. It asks once for each nevertheless, since a key also belongs to
 // the team that made it (securityd, acls.cpp, validatePartition).
-func mailPrograms() []string {
+func trustedPrograms() []string {
 	return []string{"/System/Applications/Mail.app", "/Applications/Microsoft Outlook.app"}
 }
 

@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, e env) error {
 	root.AddCommand(
 		a.initCommand(), a.serveCommand(), a.adminCommand(), a.tokenCommand(), a.devicesCommand(), a.deviceCommand(),
 		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.coverageCommand(), a.revokeCommand(), a.policyCommand(),
-		a.leaversCommand(), a.renewCommand(), a.proveCommand(), a.rootListCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.versionCommand(),
+		a.leaversCommand(), a.renewCommand(), a.proveCommand(), a.rootListCommand(), a.exchangeCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.versionCommand(),
 	)
 	return explain(root.ExecuteContext(ctx))
 }

@@ -46,9 +46,12 @@ const (
 	KeyUnknown KeyPresence = "unknown"
 )
 
-// Seen brings a check up to date with a listing of the person's stores: a key
-// that came back is here again. es are the person's enrollments.
+// Seen brings a check up to date with a listing of the person's stores that is
+// newer: a key that came back is here again. es are all enrollments.
 func (c MailCheck) Seen(found Inventory, es []Enrollment) MailCheck {
+	if !found.At.After(c.At) {
+		return c
+	}
 	keys := make([]MailKey, len(c.Keys))
 	for i, k := range c.Keys {
 		keys[i] = k

@@ -131,7 +131,9 @@ func (g *Engine) read(ctx context.Context, name string, s Session, modules []Mod
 	}()
 	bounded, cancel := context.WithTimeout(ctx, g.Timing.StepTimeout)
 	defer cancel()
+	at := g.now()
 	found, err := s.Inventory(bounded, modules)
+	found.At = at
 	if err != nil {
 		if ctx.Err() == nil {
 			g.Log.Warn("stores not read", "user", name, "error", err.Error())

@@ -305,6 +305,8 @@ type Inventory struct {
 	Keys   []KeyFound
 	// Failures are stores that are there but could not be read.
 	Failures []*Error
+	// At is when the engine had it read.
+	At time.Time
 }
 
 // StoreFound is a store, in the order that "auto" prefers.

@@ -58,8 +58,8 @@ type Doctor interface {
 
 // Librarian keeps what people's old mail needs.
 type Librarian interface {
-	// MailChecked takes what somebody found in his own mail; User and At are set
-	// by this package, and the rest is bounded but a claim.
+	// MailChecked takes what somebody found in his own mail; User is set by
+	// this package, and the rest is bounded but a claim.
 	MailChecked(ctx context.Context, c enroll.MailCheck) error
 }
 

@@ -41,7 +41,7 @@ func (s *service) ReportMail(ctx context.Context, r *localv1.ReportMailRequest) 
 		return nil, &Error{Reason: ReasonInvalid}
 	}
 	c := enroll.MailCheck{
-		User: p.User, At: s.now(), Path: plain(r.GetPath()), Messages: bounded(r.GetMessages()), Encrypted: bounded(r.GetEncrypted()),
+		User: p.User, Path: plain(r.GetPath()), Messages: bounded(r.GetMessages()), Encrypted: bounded(r.GetEncrypted()),
 		Opened: bounded(r.GetOpened()), Obscure: bounded(r.GetObscure()),
 	}
 	for _, k := range r.GetKeys() {

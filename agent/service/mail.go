@@ -25,6 +25,7 @@ func (s *Service) MailChecked(_ context.Context, c enroll.MailCheck) error {
 			c.Keys[i].Enrollment = ""
 		}
 	}
+	c.At = s.now()
 	s.mu.Lock()
 	old := s.memory.Mail
 	s.memory.Mail = withCheck(old, c)
@@ -37,6 +38,7 @@ func (s *Service) MailChecked(_ context.Context, c enroll.MailCheck) error {
 		return fmt.Errorf("keep what old mail needs: %w", err)
 	}
 	s.log.Info("old mail looked through", "user", c.User, "messages", c.Messages, "encrypted", c.Encrypted, "opened", c.Opened)
+	s.engine.Attach(c.User) // the stores are read again, which can only make it truer
 	s.watchers.tell()
 	s.reportSoon()
 	return nil

@@ -375,3 +375,51 @@ kc_status kc_identity_prefer(kc_handle keychain, const uint8_t *der, size_t der_
 	CFRelease(name);
 	return status;
 }
+
+kc_status kc_identity_preferred(const char *address, int32_t use, kc_bytes *out) {
+	CFStringRef name = kc_text_create(address);
+	if (name == NULL) {
+		return errSecParam;
+	}
+	CFArrayRef uses = kc_single_create(use == KC_FOR_SIGNING ? kSecAttrCanSign : kSecAttrCanDecrypt);
+	if (uses == NULL) {
+		CFRelease(name);
+		return errSecAllocate;
+	}
+	SecIdentityRef identity = SecIdentityCopyPreferred(name, uses, NULL);
+	CFRelease(uses);
+	CFRelease(name);
+	if (identity == NULL) {
+		return errSecItemNotFound;
+	}
+	SecCertificateRef certificate = NULL;
+	kc_status status = SecIdentityCopyCertificate(identity, &certificate);
+	CFRelease(identity);
+	if (status != errSecSuccess) {
+		return status;
+	}
+	status = kc_hand_out(SecCertificateCopyData(certificate), NULL, out);
+	CFRelease(certificate);
+	return status;
+}
+
+// More than one item may bear the name: for signing, for decrypting, for any use.
+enum { KC_MOST_PREFERENCES = 8 };
+
+kc_status kc_identity_unprefer(const char *address) {
+	CFStringRef name = kc_text_create(address);
+	if (name == NULL) {
+		return errSecParam;
+	}
+	kc_status status = errSecSuccess;
+	for (int i = 0; status == errSecSuccess && i < KC_MOST_PREFERENCES; i++) {
+		SecIdentityRef identity = SecIdentityCopyPreferred(name, NULL, NULL);
+		if (identity == NULL && i > 0) {
+			break;
+		}
+		kc_drop(identity);
+		status = SecIdentitySetPreferred(NULL, name, NULL);
+	}
+	CFRelease(name);
+	return status == errSecItemNotFound ? errSecSuccess : status;
+}

@@ -94,6 +94,12 @@ enum { KC_FOR_ENCRYPTION = 0, KC_FOR_SIGNING = 1 };
 // keychain (SecIdentity.cpp).
 kc_status kc_identity_prefer(kc_handle keychain, const uint8_t *der, size_t der_len, const char *address, int32_t use);
 
+// The certificate that is preferred for mail of that address, for this use or for
+// any, as DER. errSecItemNotFound if there is none.
+kc_status kc_identity_preferred(const char *address, int32_t use, kc_bytes *out);
+// Takes all preferences of that address away.
+kc_status kc_identity_unprefer(const char *address);
+
 // The operations of private keys; errSecUnimplemented where the key has them not.
 enum {
 	KC_SIGN_PKCS1_SHA256 = 1, KC_SIGN_PKCS1_SHA384, KC_SIGN_PKCS1_SHA512,

@@ -264,6 +264,23 @@ func (k *Keychain) Prefer(der []byte, address string, use Use) error {
 	return failed(C.kc_identity_prefer(k.ref, start(der), C.size_t(len(der)), name, C.int32_t(use)))
 }
 
+// Preferred gives the certificate (DER) that programs take for mail of the
+// address: that of this use, or of any. [ItemNotFound] if there is none.
+func (k *Keychain) Preferred(address string, use Use) ([]byte, error) {
+	name := C.CString(address)
+	defer C.free(unsafe.Pointer(name))
+	var out C.kc_bytes
+	err := failed(C.kc_identity_preferred(name, C.int32_t(use), &out))
+	return taken(&out), err
+}
+
+// Unprefer takes all preferences of the address away; none is no error.
+func (k *Keychain) Unprefer(address string) error {
+	name := C.CString(address)
+	defer C.free(unsafe.Pointer(name))
+	return failed(C.kc_identity_unprefer(name))
+}
+
 // Key is a private key by reference; the key itself stays where it is.
 type Key struct {
 	mu  sync.Mutex
