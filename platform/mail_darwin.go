@@ -8,8 +8,8 @@ import "path/filepath"
 // for all users.
 func mailPrograms(o MailOptions) []MailProgram {
 	home, err := homeOf(StoreOptions{Home: o.Home})
-	if err != nil { // who has none has no programs with settings in it
-		return []MailProgram{outlookMac{outlookMacApp}}
+	if err != nil {
+		return []MailProgram{ownThunderbird(o), outlookMac{outlookMacApp}}
 	}
 	open := func() (keychain, error) {
 		k, err := openKeychain(o.Home)
@@ -19,9 +19,7 @@ func mailPrograms(o MailOptions) []MailProgram {
 		return realKeychain{k}, nil
 	}
 	return []MailProgram{
-		thunderbirdProgram{macThunderbirds(home)},
-		appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")},
-		outlookMac{outlookMacApp},
+		ownThunderbird(o), appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
 	}
 }
 

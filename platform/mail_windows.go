@@ -1,5 +1,6 @@
 package platform
 
+<<<<<<< HEAD
 import (
 	"os"
 	"path/filepath"
@@ -12,3 +13,6 @@ func mailPrograms(o MailOptions) []MailProgram {
 	}
 	return []MailProgram{outlookClassic{}, outlookNew{}, thunderbirdProgram{windowsThunderbirds(roaming, local)}}
 }
+=======
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }
+>>>>>>> w/mail

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -240,9 +241,9 @@ type prefsFile struct {
 
 // find gives the statement that counts: the last of that name.
 func (f prefsFile) find(name string) (pref, bool) {
-	for i := len(f.list) - 1; i >= 0; i-- {
-		if f.list[i].name == name {
-			return f.list[i], true
+	for _, p := range slices.Backward(f.list) {
+		if p.name == name {
+			return p, true
 		}
 	}
 	return pref{}, false

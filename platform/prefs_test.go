@@ -102,7 +102,7 @@ func FuzzPrefs(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !had && !bytes.Equal(back, data) || had && !bytes.Equal(bytes.TrimRight(back, "\r\n"), bytes.TrimRight(data, "\r\n")) {
+		if !bytes.Equal(back, data) {
 			t.Fatalf("was %q, is %q", data, back)
 		}
 	})
