@@ -111,7 +111,7 @@ func (s *packaged) awaitPolicy(want map[string]string) {
 		wrong = wrong[:0]
 		for name, value := range want {
 			if !slices.ContainsFunc(shown.Settings, func(v status.Setting) bool {
-				return v.Name == name && v.Source == string(config.FromPolicy) && v.Problem == "" && v.Value == value
+				return v.Name == name && strings.HasPrefix(v.Source, string(config.FromPolicy)+" ") && v.Problem == "" && v.Value == value
 			}) {
 				wrong = append(wrong, name+"="+value)
 			}
