@@ -26,4 +26,4 @@ func addressBooks(context.Context, StoreOptions) ([]AddressBook, error) {
 	return nil, errNoKeychain
 }
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }
