@@ -32,8 +32,10 @@ build: ## Build the three programs into bin/
 check: lint vet proto-check fresh race ## Lint, vet for every system, generated files fresh, tidy, race detector
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## Lint
+lint: $(TOOLS)/golangci-lint ## Lint, and what has files for Windows once more for Windows
 	$(TOOLS)/golangci-lint run ./...
+	@for a in amd64 arm64; do \
+		echo "lint windows/$$a"; GOOS=windows GOARCH=$$a CGO_ENABLED=0 $(TOOLS)/golangci-lint run ./platform/... ./agent/cmd/... ./agent/helper/... ./agent/e2e/...; done
 
 .PHONY: vet
 vet: ## Vet for Linux (with and without cgo), Windows and macOS

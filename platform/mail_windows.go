@@ -1,3 +1,5 @@
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return []MailProgram{outlookClassic{}, outlookNew{}} }
+func mailPrograms(o MailOptions) []MailProgram {
+	return []MailProgram{ownThunderbird(o), outlookClassic{}, outlookNew{}}
+}
