@@ -1,5 +1,5 @@
 package platform
 
 func mailPrograms(o MailOptions) []MailProgram {
-	return []MailProgram{ownThunderbird(o), outlookClassic{}, outlookNew{}}
+	return []MailProgram{outlookClassic{}, outlookNew{}, ownThunderbird(o)}
 }

@@ -237,6 +237,9 @@ func (f *filing) keyFree(tx store.Tx) error {
 	if err != nil || holder == nil {
 		return err
 	}
+	if holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId() {
+		return nil // the same call beside this one was quicker: commit finds what it filed
+	}
 	renewal := f.rule.Rotation != policy.RotationNewKey && holder.Device == f.device &&
 		holder.Enrollment == f.req.GetReplaces() && holder.User == f.req.GetUser() &&
 		holder.Profile == f.req.GetProfile() && holder.Store == f.req.GetStore()
