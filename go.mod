@@ -13,7 +13,6 @@ require (
 	github.com/kardianos/service v1.3.0
 	github.com/keybase/go-keychain v0.0.2-0.20260716175100-8615c072de2a
 	github.com/miekg/pkcs11 v1.1.2
-	github.com/nicksnyder/go-i18n/v2 v2.7.0
 	github.com/pressly/goose/v3 v3.30.1
 	github.com/prometheus/client_golang v1.23.2
 	github.com/rogpeppe/go-internal v1.16.0

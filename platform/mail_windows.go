@@ -1,3 +1,5 @@
 package platform
 
-func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }
+func mailPrograms(o MailOptions) []MailProgram {
+	return []MailProgram{outlookClassic{}, outlookNew{}, ownThunderbird(o)}
+}

@@ -29,6 +29,8 @@ type Settings struct {
 	// CRLURL and IssuerURL are http URLs (BR 7.1.2.3 b, c).
 	CRLURL    string
 	IssuerURL string
+	// OCSPURL is where the responder is; empty puts none into certificates.
+	OCSPURL string
 	// Reserved puts in the CA/Browser Forum's OID, which asserts compliance.
 	Reserved bool
 	// OwnPolicy is the company's own OID in dots, beside or instead; may be empty.
@@ -243,10 +245,10 @@ func fixedExtensions(cert *x509.Certificate, s Settings, v Validation) ([]byte, 
 	addExtension(&b, asn1.ObjectIdentifier{2, 5, 29, 31}, false, func(b *cryptobyte.Builder) { addDistributionPoint(b, s.CRLURL) })
 	addExtension(&b, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}, false, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}) // caIssuers
-				addURI(b, s.IssuerURL)
-			})
+			if s.OCSPURL != "" {
+				addAccess(b, 1, s.OCSPURL) // ocsp
+			}
+			addAccess(b, 2, s.IssuerURL) // caIssuers
 		})
 	})
 	der, err := b.Bytes()
@@ -254,6 +256,14 @@ func fixedExtensions(cert *x509.Certificate, s Settings, v Validation) ([]byte, 
 		return nil, fmt.Errorf("encode extensions: %w", err)
 	}
 	return der, nil
+}
+
+// addAccess adds an access method of id-ad (RFC 5280, 4.2.2.1).
+func addAccess(b *cryptobyte.Builder, method int, url string) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, method})
+		addURI(b, url)
+	})
 }
 
 func addDistributionPoint(b *cryptobyte.Builder, url string) {

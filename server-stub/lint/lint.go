@@ -45,9 +45,16 @@ func (e *Error) Error() string {
 }
 
 // Linter is a fixed choice of lints. It may be used by many at once.
+//
+// Every certificate is linted by all of them; what costs is spared where it
+// changes nothing: the lints that read only what a certificate has in common with
+// others of its kind ([fixed]) run once for the kind, and zcrypto, which zlint
+// reads by, parses one certificate of the kind in full and of the others what differs.
 type Linter struct {
-	lints  []*zlint.CertificateLint
-	config zlint.Configuration
+	// fixed and others are all lints; ofSubject are some of the others.
+	fixed, others, ofSubject []*zlint.CertificateLint
+	config                   zlint.Configuration
+	skeletons                skeletons
 }
 
 // New chooses the lints once, so that a run does not.
@@ -65,11 +72,23 @@ func New() (*Linter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("choose lints: %w", err)
 	}
-	lints := registry.CertificateLints().Lints()
-	if len(lints) == 0 {
-		return nil, fmt.Errorf("choose lints: none is registered")
+	l := &Linter{config: registry.GetConfiguration()}
+	fixed, subject := fixed(), ofSubject()
+	for _, lint := range registry.CertificateLints().Lints() {
+		switch {
+		case strings.HasPrefix(lint.Name, "n_"): // a notice, which is less than a warning
+		case fixed[lint.Name]:
+			l.fixed = append(l.fixed, lint)
+		case subject[lint.Name]:
+			l.ofSubject = append(l.ofSubject, lint)
+		default:
+			l.others = append(l.others, lint)
+		}
 	}
-	return &Linter{lints: lints, config: registry.GetConfiguration()}, nil
+	if len(l.fixed) == 0 || len(l.others) == 0 || len(l.ofSubject) != len(subject) {
+		return nil, fmt.Errorf("choose lints: not all are registered")
+	}
+	return l, nil
 }
 
 // Check refuses a bad subscriber certificate (DER) with an [*Error]. What
@@ -95,12 +114,42 @@ func (l *Linter) Findings(der []byte) []Finding {
 		return []Finding{{Check: "parse", Detail: err.Error()}}
 	}
 	findings := own(cert)
-	// zcrypto is a parser of its own: what it refuses, other judges will too.
-	parsed, err := zx509.ParseCertificate(der)
+	parsed, known, err := l.read(der, cert)
 	if err != nil {
 		return append(findings, Finding{Check: "parse-zcrypto", Detail: err.Error()})
 	}
-	for _, lint := range l.lints {
+	findings = append(findings, known...)
+	findings = append(findings, l.run(l.others, parsed)...)
+	if plain(parsed.RawSubject) {
+		return findings
+	}
+	return append(findings, l.run(l.ofSubject, parsed)...)
+}
+
+// read gives the certificate as zlint wants it, and what the fixed lints find.
+// zcrypto is a parser of its own: what it refuses, other judges will too.
+func (l *Linter) read(der []byte, cert *x509.Certificate) (*zx509.Certificate, []Finding, error) {
+	p, ours := split(der)
+	if ours {
+		if k := l.skeletons.find(p, cert.NotBefore); k != nil {
+			if parsed, err := splice(k.sample, p, der, cert); err == nil {
+				return parsed, k.findings, nil
+			}
+		}
+	}
+	parsed, err := zx509.ParseCertificate(der)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := l.run(l.fixed, parsed)
+	if ours {
+		l.skeletons.keep(p, &skeleton{sample: parsed, findings: found, from: cert.NotBefore, until: until(l.fixed, cert.NotBefore)})
+	}
+	return parsed, found, nil
+}
+
+func (l *Linter) run(lints []*zlint.CertificateLint, parsed *zx509.Certificate) (findings []Finding) {
+	for _, lint := range lints {
 		result := lint.Execute(parsed, l.config)
 		if result.Status < zlint.Warn {
 			continue

@@ -80,7 +80,7 @@ const (
 	partState             //
 	partSearch            // lower case, separated by NUL
 	partVersion           // the same
-	partConditions        // codes of conditions, between NULs; those that are no mere information stand twice
+	partConditions        // codes of conditions between NULs, with anyCondition behind each that is no mere information
 	partDevice            // a Device in wire form, without contact
 	parts
 )
@@ -110,18 +110,19 @@ func encode(d store.Device, report *controlv1.SyncRequest) ([]byte, error) {
 	for _, c := range report.GetCredentials() {
 		search = append(search, c.GetMailbox())
 	}
-	conditions := separator
+	conditions := []string{""} // so that each code has a separator on both sides
 	for _, c := range report.GetConditions() {
-		conditions += c.GetCode() + separator
+		conditions = append(conditions, c.GetCode())
 		if c.GetSeverity() != "info" {
-			conditions += anyCondition + separator
+			conditions = append(conditions, anyCondition)
 		}
 	}
+	conditions = append(conditions, "")
 	var out []byte
 	for _, part := range [parts][]byte{
 		partJoined: binary.BigEndian.AppendUint64(nil, uint64(max(d.Joined.UnixMilli(), 0))),
 		partState:  []byte(d.State), partSearch: fold(search...),
-		partVersion: fold(d.AgentVersion, d.OS+" "+d.OSVersion), partConditions: []byte(conditions), partDevice: wire,
+		partVersion: fold(d.AgentVersion, d.OS+" "+d.OSVersion), partConditions: []byte(strings.Join(conditions, separator)), partDevice: wire,
 	} {
 		out = append(binary.AppendUvarint(out, uint64(len(part))), part...)
 	}

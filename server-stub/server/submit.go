@@ -237,10 +237,15 @@ func (f *filing) keyFree(tx store.Tx) error {
 	if err != nil || holder == nil {
 		return err
 	}
+	if holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId() {
+		return nil // the same call beside this one was quicker: commit finds what it filed
+	}
 	renewal := f.rule.Rotation != policy.RotationNewKey && holder.Device == f.device &&
 		holder.Enrollment == f.req.GetReplaces() && holder.User == f.req.GetUser() &&
 		holder.Profile == f.req.GetProfile() && holder.Store == f.req.GetStore()
-	if renewal {
+	// The same call, sent twice at once: the other one was filed since [filing.findEarlier] looked.
+	again := holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId()
+	if renewal || again {
 		return nil
 	}
 	return refuse(controlv1.Reason_REASON_KEY_REUSED, "The key already belongs to another enrollment.")

@@ -28,6 +28,7 @@ const (
 	maxStreams    = 64
 	writeBuffer   = 4 << 10
 	handshakeTime = 10 * time.Second
+	streamWorkers = 64
 	maxIdle       = 10 * time.Minute
 )
 
@@ -43,6 +44,9 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(writeBuffer),
 		grpc.ConnectionTimeout(handshakeTime),
+		// A call on a worker finds a stack that has grown already. A call for which
+		// none is free gets a goroutine of its own, so held calls hold nobody up.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Minute, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),

@@ -35,6 +35,7 @@ type Config struct {
 	PublicURL       string   `yaml:"public_url"`
 	Reserved        bool     `yaml:"reserved_policy_oid"`
 	OwnPolicy       string   `yaml:"own_policy_oid"`
+	OCSP            bool     `yaml:"ocsp"`
 	SyncInterval    string   `yaml:"sync_interval"`
 	PendingInterval string   `yaml:"pending_interval"`
 	IdentityLife    string   `yaml:"identity_life"`
@@ -156,4 +157,13 @@ func settingsFor(publicURL string, reserved bool, own string) ca.Settings {
 	return ca.Settings{
 		CRLURL: publicURL + publish.PathCRL, IssuerURL: publicURL + publish.PathCA, Reserved: reserved, OwnPolicy: own,
 	}
+}
+
+// certificates says what all certificates of the CA have in common.
+func (c Config) certificates() ca.Settings {
+	s := settingsFor(c.PublicURL, c.Reserved, c.OwnPolicy)
+	if c.OCSP {
+		s.OCSPURL = c.PublicURL + publish.PathOCSP
+	}
+	return s
 }

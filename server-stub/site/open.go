@@ -198,7 +198,7 @@ func openIssuer(dir string, config Config) (*ca.Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ca.NewIssuer(certs, key, linter, settingsFor(config.PublicURL, config.Reserved, config.OwnPolicy))
+	return ca.NewIssuer(certs, key, linter, config.certificates())
 }
 
 // firstPolicy puts the files of the directory in force when none ever was.

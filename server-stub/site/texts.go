@@ -31,6 +31,10 @@ public_url: {{printf "%q" .PublicURL}}
 reserved_policy_oid: {{if .OwnPolicy}}false{{else}}true{{end}}
 own_policy_oid: {{printf "%q" .OwnPolicy}}
 
+# Whether certificates name this server's OCSP responder, beside the revocation list. It answers at
+# public_url + /ocsp in any case.
+ocsp: true
+
 # Where the records are: in records.db here, unless "postgres" names a database, for more than one machine: as libpq
 # has it, without the password, such as "host=db.example.com dbname=smime user=smime sslmode=verify-full". "server-stub store
 # copy" moves records.db there.

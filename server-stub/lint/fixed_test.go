@@ -1,0 +1,193 @@
+package lint
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	zx509 "github.com/zmap/zcrypto/x509"
+	zlint "github.com/zmap/zlint/v3/lint"
+)
+
+// differing are the fields of zcrypto's certificate that are not the same in all
+// certificates with one skeleton, and the extensions, by zlint's names for them.
+func differing() []string {
+	return []string{
+		"Raw", "RawTBSCertificate", "RawSubject", "Subject", "RawSubjectPublicKeyInfo", "PublicKey", "SerialNumber",
+		"NotBefore", "NotAfter", "ValidityPeriod", "Signature", "SubjectKeyId", "Extensions", "ExtensionsMap",
+		// A certificate with other names than mailboxes has no skeleton, so that their lists are empty in all.
+		"EmailAddresses", "extension SubjectAlternateNameOID", "extension SubjectKeyIdentityOID", "extension ?",
+	}
+}
+
+// leftOut are the fields that [splice] does not fill in: no lint may read them.
+func leftOut() []string {
+	return []string{
+		"ValidationLevel", "FingerprintMD5", "FingerprintSHA1", "FingerprintSHA256", "SPKIFingerprint", "SPKISubjectFingerprint",
+		"TBSCertificateFingerprint", "FingerprintNoCT",
+	}
+}
+
+// sources reads zlint: which lints are in which file, and which fields and
+// extensions the code there, and all that it calls in zlint, speaks of.
+type sources struct {
+	fields    map[string]bool
+	functions map[string]ast.Node // by package's folder and name
+}
+
+// TestFixedLints makes the list of [fixed] anew from zlint's sources. A field is
+// read wherever its name is selected, of whatever: that says too much at times, never too little.
+func TestFixedLints(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/zmap/zlint/v3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSpace(string(out))
+	s := &sources{fields: map[string]bool{}, functions: map[string]ast.Node{}}
+	certificate := reflect.TypeFor[zx509.Certificate]()
+	for field := range certificate.Fields() {
+		s.fields[field.Name] = true
+	}
+	files := map[string]map[string]*ast.File{}
+	for _, dir := range []string{"util", "lints/cabf_smime_br", "lints/rfc", "lints/mozilla", "lints/apple", "lints/community"} {
+		files[dir] = s.parse(t, root, dir)
+	}
+	var found []string
+	for dir, inDir := range files {
+		for _, file := range inDir {
+			read := s.read(dir, file)
+			if i := slices.IndexFunc(leftOut(), func(name string) bool { return read[name] }); i >= 0 && dir != "util" {
+				t.Errorf("%v read %s, which is not filled in", lintsIn(file), leftOut()[i])
+			}
+			if slices.ContainsFunc(differing(), func(name string) bool { return read[name] }) {
+				continue
+			}
+			for _, name := range lintsIn(file) {
+				if registered(name) {
+					found = append(found, name)
+				}
+			}
+		}
+	}
+	slices.Sort(found)
+	listed := fixed()
+	for _, name := range found {
+		if !listed[name] {
+			t.Logf("%s could be in the list", name)
+		}
+		delete(listed, name)
+	}
+	for name := range listed {
+		if registered(name) {
+			t.Errorf("%s reads what differs, or zlint has it in another way: it must run for each certificate", name)
+		}
+	}
+	if len(found) < 50 {
+		t.Errorf("only %d lints were found in zlint's sources", len(found))
+	}
+}
+
+func registered(name string) bool {
+	return zlint.GlobalRegistry().CertificateLints().ByName(name) != nil
+}
+
+func (s *sources) parse(t *testing.T, root, dir string) map[string]*ast.File {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]*ast.File{}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[path] = file
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
+				s.functions[dir+" "+f.Name.Name] = f
+			}
+		}
+	}
+	return files
+}
+
+// read gives what a node speaks of, with all functions of zlint that it names.
+func (s *sources) read(dir string, node ast.Node) map[string]bool {
+	read, seen := map[string]bool{}, map[ast.Node]bool{}
+	var follow func(dir string, node ast.Node)
+	follow = func(dir string, node ast.Node) {
+		if node == nil || seen[node] {
+			return
+		}
+		seen[node] = true
+		ast.Inspect(node, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				extension, content := extensionOf(n)
+				if content {
+					read["extension "+extension] = true
+				}
+				if extension != "" {
+					return false // what these read of the certificate is that extension
+				}
+			case *ast.SelectorExpr:
+				if s.fields[n.Sel.Name] {
+					read[n.Sel.Name] = true
+				}
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "util" {
+					follow("util", s.functions["util "+n.Sel.Name])
+				}
+			case *ast.Ident:
+				follow(dir, s.functions[dir+" "+n.Name])
+			}
+			return true
+		})
+	}
+	follow(dir, node)
+	return read
+}
+
+// extensionOf names the extension that util.GetExtFromCert or util.IsExtInCert is
+// asked for. The second only says whether it is there, which a skeleton holds.
+func extensionOf(call *ast.CallExpr) (name string, content bool) {
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || f.Sel.Name != "GetExtFromCert" && f.Sel.Name != "IsExtInCert" || len(call.Args) != 2 {
+		return "", false
+	}
+	if id, ok := call.Args[1].(*ast.SelectorExpr); ok {
+		return id.Sel.Name, f.Sel.Name == "GetExtFromCert"
+	}
+	return "?", f.Sel.Name == "GetExtFromCert"
+}
+
+// lintsIn are the names that a file registers.
+func lintsIn(file *ast.File) (names []string) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		pair, ok := n.(*ast.KeyValueExpr)
+		if !ok {
+			return true
+		}
+		if key, ok := pair.Key.(*ast.Ident); !ok || key.Name != "Name" {
+			return true
+		}
+		if literal, ok := pair.Value.(*ast.BasicLit); ok {
+			if name, err := strconv.Unquote(literal.Value); err == nil {
+				names = append(names, name)
+			}
+		}
+		return true
+	})
+	return names
+}
