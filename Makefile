@@ -26,14 +26,16 @@ test: ## Run the tests that need nothing but Go
 .PHONY: build
 build: ## Build the three programs into bin/
 	@mkdir -p $(BIN)
-	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./agent/cmd/... ./server-stub
+	@$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(BIN)/ ./agent/cmd/... ./server-stub
 
 .PHONY: check
 check: lint vet proto-check fresh race ## Lint, vet for every system, generated files fresh, tidy, race detector
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## Lint
+lint: $(TOOLS)/golangci-lint ## Lint, and what has files for Windows once more for Windows
 	$(TOOLS)/golangci-lint run ./...
+	@for a in amd64 arm64; do \
+		echo "lint windows/$$a"; GOOS=windows GOARCH=$$a CGO_ENABLED=0 $(TOOLS)/golangci-lint run ./platform/... ./agent/cmd/... ./agent/helper/... ./agent/e2e/...; done
 
 .PHONY: vet
 vet: ## Vet for Linux (with and without cgo), Windows and macOS
@@ -65,17 +67,17 @@ fresh: generate ## Fail if generated files or go.mod are not what is committed
 
 .PHONY: e2e
 e2e: build ## Everything real: stores, judges, kills, dialogs, packages, Windows under Wine (installs Debian packages as root)
-	.ci/install-e2e e2e-packages.txt package-tools.txt wine-packages.txt
-	rm -f dist/*.deb dist/*.rpm
-	@$(MAKE) packages
+	.ci/install-e2e e2e-packages.txt package-tools.txt msi-tools.txt wine-packages.txt
+	rm -f dist/*.deb dist/*.rpm dist/*.msi
+	@$(MAKE) packages msi
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' SMIME_AGENT_ARTIFACTS='$(CURDIR)/dist/artifacts' \
 		$(GO) test -count=1 -timeout 40m \
 		./platform/... ./agent/e2e/... ./agent/smime ./agent/helper ./agent/state ./server-stub/...
-	.ci/e2e-wine -session_wine # that one is TestWine, which ran above
+	.ci/e2e-wine -session_wine -msi_wine # those are TestWine and TestWineMSI, which ran above
 
 .PHONY: e2e-wine
 e2e-wine: ## The column of Windows for real under Wine: stores, judge, kills (installs Debian packages as root)
-	.ci/install-e2e wine-packages.txt
+	.ci/install-e2e wine-packages.txt msi-tools.txt
 	.ci/e2e-wine $(WINE_STEPS)
 
 .PHONY: bench
@@ -127,13 +129,31 @@ $(TOOLS)/nfpm: .ci/nfpm/go.mod
 	@cd .ci/nfpm && $(GO) build -o '$(abspath $@)' github.com/goreleaser/nfpm/v2/cmd/nfpm
 	@touch $@
 
+.PHONY: msi
+msi: $(TOOLS)/go-winres ## Package for Windows, x64, into dist/ (Debian; as root it installs what it needs)
+	.ci/install-e2e msi-tools.txt
+	GO='$(GO)' installer/windows/build.sh '$(PKG_VERSION)' '$(abspath $<)'
+
+# SIGN_PKCS12 and SIGN_PASSWORD_FILE, or SIGN_CERTIFICATES and SIGN_KEY; SIGN_TIMESTAMP (installer/windows/sign.sh).
+.PHONY: sign-windows
+sign-windows: $(TOOLS)/go-winres ## The same with both programs and the package signed, into dist/signed/
+	.ci/install-e2e msi-tools.txt
+	GO='$(GO)' SIGN_WITH='$(CURDIR)/installer/windows/sign.sh' installer/windows/build.sh '$(PKG_VERSION)' '$(abspath $<)'
+
+# go-winres has a module of its own too.
+$(TOOLS)/go-winres: .ci/winres/go.mod
+	@mkdir -p $(TOOLS)
+	@echo "building $(notdir $@)"
+	@cd .ci/winres && $(GO) build -o '$(abspath $@)' github.com/tc-hib/go-winres
+	@touch $@
+
 .PHONY: e2e-packages
 e2e-packages: build ## Packages: same bytes again, and a booted machine from install to purge (root; Debian)
-	.ci/install-e2e package-tools.txt
-	rm -f dist/*.deb dist/*.rpm
-	@$(MAKE) packages
+	.ci/install-e2e package-tools.txt msi-tools.txt
+	rm -f dist/*.deb dist/*.rpm dist/*.msi
+	@$(MAKE) packages msi
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
-		-run 'Test(Package|RPM|Reproducible|UnitIsHardened|Exposure|Scripts|ScriptsOfDocuments)$$' -v ./agent/e2e
+		-run 'Test(Package|RPM|MSI|Signed|Reproducible|UnitIsHardened|Exposure|Scripts|ScriptsOfDocuments)$$' -v ./agent/e2e
 
 .PHONY: pictures
 pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root it installs what it needs)
@@ -150,4 +170,4 @@ cross-darwin: ## Vet and link both commands for macOS with cgo: DARWIN_SDK=/path
 		export GOOS=darwin GOARCH=$$arch CGO_ENABLED=1 CGO_LDFLAGS=-fuse-ld=lld \
 			CC="clang --target=$$([ $$arch = arm64 ] && echo arm64 || echo x86_64)-apple-macos12 -isysroot $(DARWIN_SDK)"; \
 		$(GO) vet ./... && \
-		$(GO) build -trimpath -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/...; done
+		$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/...; done

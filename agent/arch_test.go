@@ -60,16 +60,15 @@ var mayUse = map[string][]string{
 	"golang.org/x/sys":               {"platform/*"},
 	"github.com/jackc/pgx":           {"server-stub/store/*"},
 	"github.com/pressly/goose":       {"server-stub/store/postgres"},
-	"os/exec":                        {"platform/*", "agent/e2e/*", "server-stub/store/pgtest"}, // the last runs a database for tests
-	// agent/local and server-stub for names of errors and signals only, pgtest to run a database as another user than root.
-	"syscall":                 {"platform/*", "agent/e2e/*", "agent/local", "server-stub", "server-stub/store/pgtest"},
-	"unsafe":                  {"platform/internal/*"},
-	"C":                       {"platform/internal/*"},
-	"github.com/miekg/pkcs11": {"platform/internal/*"},
-	"github.com/spf13/cobra":  {"agent/cmd/*", "server-stub"},
-	"github.com/zmap/zlint":   {"server-stub/*"},
-	"github.com/zmap/zcrypto": {"server-stub/*"},
-	"net":                     {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e/*", "agent/config", "agent/service", "agent/cmd/*"},
+	"os/exec":                        {"platform/*", "agent/e2e/*", "server-stub/store/pgtest"},   // the last runs a database for tests
+	"syscall":                        {"platform/*", "agent/e2e/*", "agent/local", "server-stub"}, // the last two for names of errors and signals only
+	"unsafe":                         {"platform/internal/*"},
+	"C":                              {"platform/internal/*"},
+	"github.com/miekg/pkcs11":        {"platform/internal/*"},
+	"github.com/spf13/cobra":         {"agent/cmd/*", "server-stub"},
+	"github.com/zmap/zlint":          {"server-stub/*"},
+	"github.com/zmap/zcrypto":        {"server-stub/*"},
+	"net":                            {"platform/*", "agent/local", "agent/control", "server-stub/*", "agent/e2e/*", "agent/config", "agent/service", "agent/cmd/*"},
 }
 
 // longestChain caps the import chain inside the module, in packages.

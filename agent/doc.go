@@ -15,7 +15,7 @@
 //	agent/e2e      the demo and the tests of the whole
 //	platform       the only place where operating systems differ
 //	proto          the contracts on the wire
-//	server-stub    the reference server
+//	server-stub    the reference server, over a file or PostgreSQL (server-stub/store)
 //
 // Arrows point to agent/enroll. arch_test.go holds the whole rule.
 package agent

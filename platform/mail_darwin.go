@@ -9,7 +9,7 @@ import "path/filepath"
 func mailPrograms(o MailOptions) []MailProgram {
 	home, err := homeOf(StoreOptions{Home: o.Home})
 	if err != nil {
-		return []MailProgram{outlookMac{outlookMacApp}}
+		return []MailProgram{ownThunderbird(o), outlookMac{outlookMacApp}}
 	}
 	open := func() (keychain, error) {
 		k, err := openKeychain(o.Home)
@@ -19,7 +19,7 @@ func mailPrograms(o MailOptions) []MailProgram {
 		return realKeychain{k}, nil
 	}
 	return []MailProgram{
-		appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
+		ownThunderbird(o), appleMail{open: open, dir: filepath.Join(home, "Library", "Application Support", "smime-agent", "mail")}, outlookMac{outlookMacApp},
 	}
 }
 

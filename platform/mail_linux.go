@@ -1,3 +1,3 @@
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }

@@ -1,3 +1,5 @@
 package platform
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+func mailPrograms(o MailOptions) []MailProgram {
+	return []MailProgram{outlookClassic{}, outlookNew{}, ownThunderbird(o)}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -104,6 +105,7 @@ func prepareService(name string) error {
 		step("start late", win32.DelayStart(s.Handle)),
 		step("drop privileges", win32.RequirePrivileges(s.Handle, privileges)),
 		step("register with the event log", registerEvents(name)),
+		step("quote the program's path", quoteProgram(s.Handle)),
 	)
 	if err != nil {
 		return fmt.Errorf("prepare service %s: %w", name, err)
@@ -118,6 +120,21 @@ func step(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// quoteProgram puts the program's path into quotes, if whoever installed the
+// service did not, as Wine's installer does not: without them Windows would also
+// start a C:\Program.exe.
+func quoteProgram(service windows.Handle) error {
+	line, err := win32.ServiceProgram(service)
+	if err != nil {
+		return err
+	}
+	path, arguments, found := strings.Cut(line, ".exe")
+	if !found || strings.HasPrefix(path, `"`) || !strings.Contains(path, " ") {
+		return nil
+	}
+	return win32.SetServiceProgram(service, `"`+path+`.exe"`+arguments)
 }
 
 const eventSources = `SYSTEM\CurrentControlSet\Services\EventLog\Application\`

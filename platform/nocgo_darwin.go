@@ -22,4 +22,4 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	return []Store{newFileStore(home)}, errNoKeychain
 }
 
-func mailPrograms(MailOptions) []MailProgram { return nil }
+func mailPrograms(o MailOptions) []MailProgram { return []MailProgram{ownThunderbird(o)} }

@@ -1,10 +1,7 @@
 package platform
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,15 +59,6 @@ func systemSoftokens() []string {
 	return append(found, firstFiles(name, "/usr/lib64", "/usr/lib")...)
 }
 
-// thunderbird is one way in which Thunderbird is installed: where it keeps its
-// profiles, below the home folder, and where its libraries lie. A profile is
-// opened only with the softoken of its own Thunderbird: a password set by a
-// newer NSS is refused as wrong by an older one.
-type thunderbird struct {
-	profiles  string
-	libraries []string
-}
-
 // thunderbirds lists the ways. Only the first was run; the folders of Flatpak
 // and Snap are from their documentation.
 func thunderbirds(home string) []thunderbird {
@@ -117,59 +105,4 @@ func siblingsOf(softoken string) []string {
 		found = append(found, firstFiles(name, filepath.Dir(softoken))...)
 	}
 	return found
-}
-
-// thunderbirdProfiles reads the profile folders out of profiles.ini. A missing
-// file means no profiles. Folders that are gone are left out.
-func thunderbirdProfiles(root string) ([]string, error) {
-	f, err := os.Open(filepath.Join(root, "profiles.ini"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
-	}
-	defer f.Close()
-	var dirs []string
-	var section iniSection
-	flush := func() {
-		if dir, ok := section.profile(root); ok {
-			dirs = append(dirs, dir)
-		}
-	}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
-		if strings.HasPrefix(line, "[") {
-			flush()
-			section = iniSection{name: strings.Trim(line, "[]"), values: map[string]string{}}
-			continue
-		}
-		if key, value, ok := strings.Cut(line, "="); ok && section.values != nil {
-			section.values[strings.TrimSpace(key)] = strings.TrimSpace(value)
-		}
-	}
-	flush()
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
-	}
-	return dirs, nil
-}
-
-type iniSection struct {
-	name   string
-	values map[string]string
-}
-
-// profile gives the folder if the section describes a profile that is there.
-func (s iniSection) profile(root string) (string, bool) {
-	dir := filepath.FromSlash(s.values["Path"])
-	if !strings.HasPrefix(s.name, "Profile") || dir == "" {
-		return "", false
-	}
-	if s.values["IsRelative"] == "1" {
-		dir = filepath.Join(root, dir)
-	}
-	info, err := os.Stat(dir)
-	return filepath.Clean(dir), filepath.IsAbs(dir) && err == nil && info.IsDir()
 }

@@ -23,6 +23,7 @@ func systemPaths() Paths {
 		Config:    filepath.Join(root, "config.yaml"),
 		Policy:    `HKLM\Software\Policies\smime-agent`,
 		Installed: `HKLM\Software\smime-agent`,
+		Handover:  `HKLM\Software\smime-agent-join`,
 		State:     filepath.Join(root, "state"),
 		Logs:      filepath.Join(root, "logs"),
 		Address:   pipePrefix + "smime-agent",

@@ -51,7 +51,7 @@ func TestThunderbirdProfiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := thunderbirdProfiles(root)
-	if want := []string{elsewhere, mine}; err != nil || !slices.Equal(got, want) {
+	if want := []string{mine, elsewhere}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("profiles %v, %v; want %v", got, err, want)
 	}
 }

@@ -119,6 +119,9 @@ type Paths struct {
 	// key of managed policy. Installed is the place of what the installer was told,
 	// for [ReadPolicy]; empty where installers write the settings file.
 	Config, Policy, Installed string
+	// Handover is where an installer leaves a join token for the service to take,
+	// for [TakeHandover]; empty where installers write a file for it.
+	Handover string
 	// State is the service's folder, Logs that of its logs.
 	State, Logs string
 	// Address is the local API's.

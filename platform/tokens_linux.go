@@ -114,42 +114,49 @@ func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []str
 // while this process runs may be usable only after the process's next start;
 // until then its profiles are in the error.
 func nssStores(home string, ask PINFunc) ([]Store, error) {
-	profiles, err := thunderbirdStores(home, ask)
+	used, unused, err := thunderbirdStores(home, ask)
 	failed := []error{err}
 	module, err := loadSoftoken(systemSoftokens(), false)
 	dir := filepath.Join(home, ".pki", "nssdb")
+	list := used
 	switch {
 	case err == nil:
-		shared := newNSSStore("nss:default", module, dir, []string{"Chromium"}, ask)
-		return append([]Store{shared}, profiles...), errors.Join(failed...)
+		list = append(list, newNSSStore("nss:default", module, dir, []string{"Chromium"}, ask))
 	case nssDatabase{dir: dir}.exists():
 		failed = append(failed, fmt.Errorf("open store nss:default: %w", err))
 	}
-	return profiles, errors.Join(failed...)
+	return append(list, unused...), errors.Join(failed...)
 }
 
-func thunderbirdStores(home string, ask PINFunc) ([]Store, error) {
-	var list []Store
-	var failed []error
-	for _, t := range thunderbirds(home) {
-		module, loadErr := loadSoftoken(t.softokens(), true)
-		dirs, err := thunderbirdProfiles(t.profiles)
-		if err != nil {
-			failed = append(failed, err)
+// thunderbirdStores gives the profiles with mail accounts apart from the others:
+// those are the stores of a mail program that is in use, which come first.
+func thunderbirdStores(home string, ask PINFunc) (used, unused []Store, err error) {
+	installed := thunderbirds(home)
+	type loaded struct {
+		module *pkcs11.Module
+		err    error
+	}
+	modules := map[string]loaded{}
+	for _, t := range installed { // before a profile is made: later it may be too late
+		module, err := loadSoftoken(t.softokens(), true)
+		modules[t.profiles] = loaded{module, err}
+	}
+	profiles, err := findThunderbirdProfiles(installed)
+	failed := []error{err}
+	for _, p := range profiles {
+		m := modules[p.of.profiles]
+		if m.err != nil {
+			failed = append(failed, fmt.Errorf("open store %s: %w", p.store, m.err))
+			continue
 		}
-		for _, dir := range dirs {
-			name := "nss:" + filepath.Base(dir)
-			if slices.ContainsFunc(list, func(s Store) bool { return s.Info().Name == name }) {
-				name = "nss:" + dir
-			}
-			if loadErr != nil {
-				failed = append(failed, fmt.Errorf("open store %s: %w", name, loadErr))
-				continue
-			}
-			list = append(list, newNSSStore(name, module, dir, []string{"Thunderbird"}, ask))
+		s := newNSSStore(p.store, m.module, p.dir, []string{"Thunderbird"}, ask)
+		if prefs, err := readPrefs(p.dir); err == nil && len(prefs.identities()) > 0 {
+			used = append(used, s)
+		} else {
+			unused = append(unused, s)
 		}
 	}
-	return list, errors.Join(failed...)
+	return used, unused, errors.Join(failed...)
 }
 
 // loadSoftoken loads the first that can be loaded.

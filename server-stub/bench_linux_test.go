@@ -44,10 +44,11 @@ func BenchmarkServerCPU(b *testing.B) {
 	for _, callers := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("issue/callers=%d", callers), func(b *testing.B) { benchIssue(b, callers, found(b)) })
 		b.Run(fmt.Sprintf("issue-postgres/callers=%d", callers), func(b *testing.B) {
-			benchIssue(b, callers, found(b, "--postgres", pgtest.Start(b).Database(b)))
+			benchIssue(b, callers, found(b, "--postgres", pgtest.Shared(b).Database(b)))
 		})
 	}
-	b.Run("poll", benchPoll)
+	b.Run("poll", func(b *testing.B) { benchPoll(b, found(b)) })
+	b.Run("poll-postgres", func(b *testing.B) { benchPoll(b, found(b, "--postgres", pgtest.Shared(b).Database(b))) })
 	b.Run("new-connection/poll", func(b *testing.B) { benchNewConnections(b, false) })
 	b.Run("new-connection/issue", func(b *testing.B) { benchNewConnections(b, true) })
 }
@@ -206,8 +207,7 @@ func benchIssue(b *testing.B, callers int, dir string) {
 	c.kill(b)
 }
 
-func benchPoll(b *testing.B) {
-	dir := found(b)
+func benchPoll(b *testing.B, dir string) {
 	c := serve(b, dir)
 	m := joined(b, dir, c.addr, oneToken(b, dir, c.addr))
 	users := []*controlv1.UserPresence{{User: "uid:1000", Account: "alice"}}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,7 +57,33 @@ func run(ctx context.Context, args []string, e env) error {
 		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.coverageCommand(), a.revokeCommand(), a.policyCommand(),
 		a.leaversCommand(), a.renewCommand(), a.proveCommand(), a.rootListCommand(), a.exchangeCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.versionCommand(),
 	)
-	return explain(root.ExecuteContext(ctx))
+	refuseUnknown(root)
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	called, err := root.ExecuteContextC(ctx)
+	// Cobra looks for required flags only after that.
+	if err != nil && (!understood || strings.HasPrefix(err.Error(), "required flag(s)")) {
+		return cure(plain(err), fmt.Sprintf("See %q.", called.CommandPath()+" --help"))
+	}
+	return explain(err)
+}
+
+// refuseUnknown has commands that only hold others refuse what they do not know:
+// cobra shows the help then, as if all were well.
+func refuseUnknown(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+	if !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+}
+
+// plain leaves out of an error of the command line what only programmers know.
+func plain(err error) error {
+	text, _, _ := strings.Cut(err.Error(), ": strconv.")
+	return errors.New(strings.ReplaceAll(text, "arg(s)", "argument(s)"))
 }
 
 // app holds the flags that all commands share.

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/store/pgtest"
 )
 
 // childMark has the test program be the server itself, so that it can be killed.
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // cli runs a command in this process.
@@ -334,3 +335,26 @@ func TestLedgerForms(t *testing.T) {
 }
 
 func enrollmentID(n int) string { return fmt.Sprintf("smime-0190a5c0-0000-7000-8000-%012d", n) }
+
+// TestBadCommandLines: one sentence says what is wrong, the next what to do, and
+// nothing is done.
+func TestBadCommandLines(t *testing.T) {
+	for line, want := range map[string]string{
+		"frobnicate":                      `unknown command "frobnicate" for "server-stub"` + "\nSee \"server-stub --help\".",
+		"token frobnicate":                `unknown command "frobnicate" for "server-stub token"` + "\nSee \"server-stub token --help\".",
+		"serve --frobnicate":              "unknown flag: --frobnicate\nSee \"server-stub serve --help\".",
+		"init extra":                      `unknown command "extra" for "server-stub init"` + "\nSee \"server-stub init --help\".",
+		"token create --uses x":           `invalid argument "x" for "--uses" flag` + "\nSee \"server-stub token create --help\".",
+		"revoke":                          "accepts 1 argument(s), received 0\nSee \"server-stub revoke --help\".",
+		"init":                            `required flag(s) "country", "organization", "organization-identifier" not set` + "\nSee \"server-stub init --help\".",
+		"ledger --expiring 60x --dir DIR": "the time \"60x\" is none\nWrite a time such as 60d.",
+		"serve --dir DIR/absent":          "open DIR/absent/server.yaml: no such file or directory\nName the data directory with --dir, or make one with \"server-stub init\".",
+	} {
+		dir := t.TempDir()
+		args := strings.Fields(strings.ReplaceAll(line, "DIR", dir))
+		err := run(t.Context(), args, env{out: io.Discard, err: io.Discard, now: time.Now})
+		if want = strings.ReplaceAll(want, "DIR", dir); err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", line, err, want)
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 
 // TestKillStormOverPostgres is TestKillStorm with the records in PostgreSQL.
 func TestKillStormOverPostgres(t *testing.T) {
-	dir := found(t, "--postgres", pgtest.Start(t).Database(t))
+	dir := found(t, "--postgres", pgtest.Shared(t).Database(t))
 	killStorm(t, dir)
 	if _, err := os.Stat(filepath.Join(dir, "records.db")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("records.db is there too: %v", err)
@@ -37,7 +37,7 @@ type three struct {
 
 func startThree(t *testing.T) *three {
 	t.Helper()
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dsn := cluster.Database(t)
 	out := &three{wire: pgtest.NewWire(t, cluster.Addr)}
 	out.dirs[0] = found(t, "--postgres", dsn)
@@ -185,7 +185,7 @@ func (a *three) tokensUsedOnce(t *testing.T, joins int) {
 
 // TestStoreCopy moves a server's records into PostgreSQL, and what was issued before is known there.
 func TestStoreCopy(t *testing.T) {
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dir := found(t)
 	c := serve(t, dir)
 	m := joined(t, dir, c.addr, oneToken(t, dir, c.addr))
@@ -257,7 +257,7 @@ func TestPasswordFileIsPrivate(t *testing.T) {
 
 // TestBackupOfTheDatabase: what docs/central-management.md says of backups is so.
 func TestBackupOfTheDatabase(t *testing.T) {
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dsn, restored := cluster.Database(t), cluster.Database(t)
 	dir := found(t, "--postgres", dsn)
 	c := serve(t, dir)

@@ -48,7 +48,8 @@ What nobody sets has its default. A line is ` + "`name: value`" + `; an empty va
 - A duration is a number with a unit: ` + "`30s`, `15m`, `1h30m`, `7d`" + `.
 - ` + "`smime-agent policy`" + ` shows each effective value and where it comes from.
 
-The service looks at its sources once a minute. The default places are those of Linux.
+The service looks at its sources once a minute; on Linux the kernel tells it of a change at once, and it looks every ten minutes all the
+same, for what the kernel does not tell (behind a link, on a network's file system). The default places are those of Linux.
 `
 
 // document writes the table for people.

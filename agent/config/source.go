@@ -84,6 +84,21 @@ func (s Sources) Fingerprint() Fingerprint {
 	return Fingerprint(h.Sum(nil))
 }
 
+// Paths are the files and folders that these sources read, there or not, as far
+// as they are files.
+func (s Sources) Paths() []string {
+	paths := []string{s.File}
+	for _, source := range []Source{s.Policy, s.Installed} {
+		switch p := source.(type) {
+		case systemPlace:
+			paths = append(paths, p.place)
+		case PolicyFolder:
+			paths = append(paths, string(p))
+		}
+	}
+	return slices.DeleteFunc(paths, func(p string) bool { return !filepath.IsAbs(p) })
+}
+
 // layers are highest first.
 func (s Sources) layers() []Layer {
 	var all []Layer

@@ -225,7 +225,13 @@ func tokenOf(t *testing.T, kind string) platformtest.Token {
 // whatever else is asked is put off.
 func (w *world) typist(pin string) e2e.HelperOptions {
 	w.t.Helper()
-	dir := filepath.Join(w.Dir, "typist")
+	return w.typing("typist", pin)
+}
+
+// typing is such a session, with the program in a folder of that name.
+func (w *world) typing(folder, pin string) e2e.HelperOptions {
+	w.t.Helper()
+	dir := filepath.Join(w.Dir, folder)
 	w.must(os.Mkdir(dir, 0o755))
 	script := "#!/bin/sh\ncase \" $* \" in *' --entry '*) echo '" + pin + "' ;; *) sleep 3600 ;; esac\n"
 	w.must(os.WriteFile(filepath.Join(dir, "zenity"), []byte(script), 0o755))

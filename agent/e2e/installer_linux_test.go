@@ -131,7 +131,7 @@ func TestReproducible(t *testing.T) {
 	must(t, err)
 	again := cloneAndBuild(t, tools, "umask 077; export TZ=Asia/Shanghai LC_ALL=C.UTF-8")
 	first := sumsOf(t, os.Getenv(distVariable))
-	if len(again) != 2 {
+	if len(again) != 3 {
 		t.Fatalf("built: %v", again)
 	}
 	for name := range again {
@@ -152,14 +152,14 @@ func cloneAndBuild(t *testing.T, tools, surroundings string) map[string]string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a clone")
 	output(t, "git", "clone", "--quiet", "--no-hardlinks", "../..", dir)
-	output(t, "bash", "-c", surroundings+`; cd "$1" && make --silent --old-file="$2/nfpm" packages TOOLS="$2" MAKEFLAGS=`, "bash", dir, tools)
+	output(t, "bash", "-c", surroundings+`; cd "$1" && make --silent --old-file="$2/nfpm" --old-file="$2/go-winres" packages msi TOOLS="$2" MAKEFLAGS=`, "bash", dir, tools)
 	return sumsOf(t, filepath.Join(dir, "dist"))
 }
 
 func sumsOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	sums := map[string]string{}
-	for _, ending := range []string{"deb", "rpm"} {
+	for _, ending := range []string{"deb", "rpm", "msi"} {
 		found, err := filepath.Glob(filepath.Join(dir, "*."+ending))
 		must(t, err)
 		for _, path := range found {

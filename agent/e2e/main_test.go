@@ -105,7 +105,7 @@ func buildPrograms() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // other users' helpers are started from it
 		return dir, err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=e2e", "-o", dir, "./agent/cmd/...", "./server-stub")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=e2e", "-o", dir, "./agent/cmd/...", "./server-stub")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -4,13 +4,19 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"smime-agent/agent/e2e"
 	"smime-agent/agent/enroll"
@@ -23,12 +29,13 @@ const bob = "bob@example.com"
 type damage struct {
 	name  string
 	quick bool
-	// told says that it must be noticed: a bit may also fall where nothing is.
-	told bool
-	do   func(random *rand.Rand, path string, raw []byte) error
+	// older says that it leaves a file that is sound.
+	older bool
+	do    func(random *rand.Rand, path string, raw []byte) error
 }
 
-func damages() []damage {
+// damages are what is tried; older are copies of the record from before.
+func damages(older map[string][]byte) []damage {
 	cut := func(at func(int) int) func(*rand.Rand, string, []byte) error {
 		return func(_ *rand.Rand, path string, raw []byte) error { return os.Truncate(path, int64(at(len(raw)))) }
 	}
@@ -46,19 +53,17 @@ func damages() []damage {
 		}
 	}
 	all := []damage{
-		{name: "garbage", quick: true, told: true, do: func(_ *rand.Rand, path string, _ []byte) error {
+		{name: "garbage", quick: true, do: func(_ *rand.Rand, path string, _ []byte) error {
 			return os.WriteFile(path, []byte("this is no record"), 0o600)
 		}},
-		{name: "removed", quick: true, do: func(_ *rand.Rand, path string, _ []byte) error { return os.Remove(path) }},
-		{name: "policy alone", quick: true, told: true, do: func(_ *rand.Rand, path string, raw []byte) error {
+		{name: "removed", quick: true, older: true, do: func(_ *rand.Rand, path string, _ []byte) error { return os.Remove(path) }},
+		{name: "policy alone", quick: true, do: func(_ *rand.Rand, path string, raw []byte) error {
 			return os.WriteFile(path, spoil(raw, "policy"), 0o600)
 		}},
 		{name: "empty", do: cut(func(int) int { return 0 })},
-		{name: "one page", told: true, do: cut(func(int) int { return 4096 })},
+		{name: "one page", do: cut(func(int) int { return 4096 })},
 		// The two pages that say where all else lies, and nothing else.
-		{name: "two pages", told: true, do: cut(func(int) int { return 2 * 4096 })},
-		// The second half may hold nothing but free pages; then nothing was lost
-		// with it, and there is nothing to tell.
+		{name: "two pages", do: cut(func(int) int { return 2 * 4096 })},
 		{name: "half", do: cut(func(n int) int { return n / 2 / 4096 * 4096 })},
 		{name: "odd length", do: cut(func(n int) int { return n/2 + 17 })},
 	}
@@ -68,7 +73,58 @@ func damages() []damage {
 	for i := range 8 {
 		all = append(all, damage{name: fmt.Sprintf("page %d", i), do: page(i)})
 	}
+	for _, name := range slices.Sorted(maps.Keys(older)) {
+		all = append(all, damage{name: "older copy: " + name, quick: true, older: true, do: func(_ *rand.Rand, path string, _ []byte) error {
+			return os.WriteFile(path, older[name], 0o600)
+		}})
+	}
 	return all
+}
+
+// layout is what the pages of a record are for, by bbolt's own account.
+type layout struct {
+	// high is the first page that the file does not need.
+	high int
+	used map[int]bool
+}
+
+func (w *world) layoutOf(raw []byte) layout {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), "copy.db")
+	w.must(os.WriteFile(path, raw, 0o600))
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, PageSize: recordPage})
+	w.must(err)
+	defer func() { w.must(db.Close()) }()
+	l := layout{used: map[int]bool{}}
+	w.must(db.View(func(tx *bbolt.Tx) error {
+		for {
+			p, err := tx.Page(l.high)
+			if err != nil || p == nil {
+				return err
+			}
+			if p.Type == "free" { // what it says of its length is from another time
+				p.OverflowCount = 0
+			}
+			for i := range p.OverflowCount + 1 {
+				l.used[l.high+i] = p.Type != "free"
+			}
+			l.high += p.OverflowCount + 1
+		}
+	}))
+	return l
+}
+
+const recordPage = 4096
+
+// harmed says what became of the pages: lost, if the file is too short for
+// those that it needs; spoiled, if one that is used is another one now.
+func (l layout) harmed(before, after []byte) (lost, spoiled bool) {
+	lost = len(after) < l.high*recordPage
+	for page, used := range l.used {
+		from, to := page*recordPage, (page+1)*recordPage
+		spoiled = spoiled || used && to <= len(after) && !bytes.Equal(before[from:to], after[from:to])
+	}
+	return lost, spoiled
 }
 
 // spoil changes every record of a bucket, those of earlier transactions too. A
@@ -90,7 +146,8 @@ func spoil(raw []byte, bucket string) []byte {
 
 // TestDamagedRecord is case F8: the service starts, sets the file aside, and
 // has everything again from the stores and from central management. No
-// certificate is issued for it, and nobody is asked again.
+// certificate is issued for it, and nobody is asked again. The same after an
+// older copy was put back.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	number := *seed
@@ -105,14 +162,19 @@ func TestDamagedRecord(t *testing.T) {
 	})
 	w.open()
 	helper := w.login(e2e.HelperOptions{})
+	older := map[string][]byte{}
 	w.await("questions", func(r status.Report) bool { return has(alice, enroll.Wanted)(r) && has(bob, enroll.Wanted)(r) })
+	older["both were asked"] = w.copyRecord()
 	w.agent("approve")
-	w.await("two credentials", inUse)
+	r := w.await("two credentials", inUse)
+	w.ledgerOf(r.Credentials[0])
+	older["both were served"] = w.copyRecord()
+	w.await("the helper again", func(r status.Report) bool { return len(r.Users) > 0 })
 	w.agent("renew", alice)
 	before := w.await("a renewal", func(r status.Report) bool { return inUse(r) && has(alice, enroll.Kept)(r) })
 	w.ledgerOf(before.Credentials[len(before.Credentials)-1]) // everything is reported
-	issued := len(w.ledger())
-	for _, d := range damages() {
+	issued, consents := len(w.ledger()), w.events()["consent-given"]
+	for _, d := range damages(older) {
 		if !d.quick && !full() {
 			continue
 		}
@@ -122,20 +184,51 @@ func TestDamagedRecord(t *testing.T) {
 		path := filepath.Join(w.Dir, "agent", "state", "agent.db")
 		raw, err := os.ReadFile(path)
 		w.must(err)
-		w.must(d.do(random, path, raw))
+		pages := w.layoutOf(raw)
+		w.must(d.do(random, path, bytes.Clone(raw)))
+		after, err := os.ReadFile(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.must(err)
+		}
 		started := time.Now()
 		w.must(w.StartAgent(w.within()))
 		helper = w.login(e2e.HelperOptions{})
-		after := w.await("everything after "+d.name, func(r status.Report) bool {
+		r := w.await("everything after "+d.name, func(r status.Report) bool {
 			return same(before, r) && len(r.Users) > 0 && r.Device.LastContact.After(started) && r.Severity == status.OK
 		})
-		w.judgeRebuilt(d, after, issued)
-		if noticed := w.events()["record-damaged"] > told; d.told && !noticed {
-			t.Errorf("%s was not noticed", d.name)
-		} else {
-			t.Logf("%s: noticed %v", d.name, noticed)
+		w.judgeRebuilt(d, r, issued)
+		if n := w.events()["consent-given"]; n != consents {
+			t.Errorf("%s: %d consents, had %d", d.name, n, consents)
 		}
+		w.judgeTold(d, w.events()["record-damaged"] > told, pages, raw, after)
 	}
+}
+
+// judgeTold holds that damage is told of if and only if pages that the record
+// needs are gone or are others now. A single bit of such a page may also fall
+// where nothing is.
+func (w *world) judgeTold(d damage, told bool, pages layout, before, after []byte) {
+	w.t.Helper()
+	lost, spoiled := pages.harmed(before, after)
+	w.t.Logf("%s: told %v; %d of %d pages needed, now %d; lost %v, spoiled %v",
+		d.name, told, pages.high, len(before)/recordPage, len(after)/recordPage, lost, spoiled)
+	bit := strings.HasPrefix(d.name, "bit ")
+	switch {
+	case !told && (d.older || lost || spoiled && !bit):
+		w.t.Errorf("%s was not noticed", d.name)
+	case told && !d.older && !lost && !spoiled:
+		w.t.Errorf("%s was told of, although nothing was lost", d.name)
+	}
+}
+
+// copyRecord gives the record as it is now.
+func (w *world) copyRecord() []byte {
+	w.t.Helper()
+	w.Service().Stop()
+	raw, err := os.ReadFile(filepath.Join(w.Dir, "agent", "state", "agent.db"))
+	w.must(err)
+	w.must(w.StartAgent(w.within()))
+	return raw
 }
 
 // inUse says that both mailboxes are served and nothing is on its way.

@@ -16,6 +16,7 @@ import (
 	"smime-agent/agent/e2e"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/status"
+	"smime-agent/platform/platformtest"
 )
 
 // person is an account of this machine that a test acts as.
@@ -101,6 +102,66 @@ func TestTwoUsers(t *testing.T) {
 	if len(r.Credentials) != 2 {
 		t.Errorf("%d credentials", len(r.Credentials))
 	}
+}
+
+// TestTwoPasswords: two users of one machine, each with an NSS database under a
+// primary password of his own, which each types when he is asked for it. Each has
+// a proved certificate, and neither password opens the other's database.
+func TestTwoPasswords(t *testing.T) {
+	onlyFull(t, "it acts as two other users")
+	t.Parallel()
+	platformtest.NeedPrograms(t, "certutil")
+	two := people(t)
+	w := company(t, func(w *e2e.World) {
+		w.Consent, w.Profile, w.Stores, w.Keys, w.Employees = "ask", "employee-dual", []string{"nss:default"}, []string{"p-256"}, nil
+		for _, p := range two {
+			w.Employees = append(w.Employees, e2e.Employee{Account: p.account, Mailbox: p.mailbox, Given: p.account, Surname: "Example"})
+		}
+	})
+	w.must(os.MkdirAll(filepath.Join(w.Dir, "home"), 0o755))
+	w.open()
+	databases := make([]string, len(two))
+	for i, p := range two {
+		databases[i] = w.passwordedNSS(p)
+		w.login(e2e.HelperOptions{Account: p.account, UID: p.uid, GID: p.gid, Env: w.typing("typist-"+p.account, passwordOf(p)).Env})
+	}
+	w.await("both questions", func(r status.Report) bool {
+		return has(two[0].mailbox, enroll.Wanted)(r) && has(two[1].mailbox, enroll.Wanted)(r)
+	})
+	for _, p := range two {
+		if out, code := w.says(p, "approve"); code != 0 {
+			t.Fatalf("%s cannot approve his own: %d %s", p.account, code, out)
+		}
+	}
+	for i, p := range two {
+		c, _ := credential(w.await("a certificate of "+p.account, has(p.mailbox, enroll.Active)), p.mailbox, enroll.Active)
+		if c.Store != "nss:default" || !c.Proof.OK() || !c.Proof.Signs || !c.Proof.Decrypts {
+			t.Errorf("%s: %+v, proof %+v", p.account, c, c.Proof)
+		}
+		w.ledgerOf(c)
+		list := func(by person) (string, int) {
+			return w.as(p, "/usr/bin/certutil", "-K", "-d", "sql:"+databases[i], "-f", filepath.Join(w.Dir, "password-"+by.account))
+		}
+		if out, code := list(p); code != 0 || !strings.Contains(out, string(c.ID)) {
+			t.Errorf("%s's own password: %d %s", p.account, code, out)
+		}
+		if out, code := list(two[1-i]); code == 0 || strings.Contains(out, string(c.ID)) {
+			t.Errorf("the other's password opens %s's database: %s", p.account, out)
+		}
+	}
+}
+
+func passwordOf(p person) string { return "secret of " + p.account }
+
+// passwordedNSS makes a person's database, and a file with its password.
+func (w *world) passwordedNSS(p person) string {
+	w.t.Helper()
+	dir, file := filepath.Join(w.Home(p.account), ".pki", "nssdb"), filepath.Join(w.Dir, "password-"+p.account)
+	w.must(os.WriteFile(file, []byte(passwordOf(p)+"\n"), 0o644))
+	w.must(os.MkdirAll(dir, 0o700))
+	w.run("certutil", "-N", "-d", "sql:"+dir, "-f", file)
+	w.run("chown", "-R", fmt.Sprintf("%d:%d", p.uid, p.gid), w.Home(p.account))
+	return dir
 }
 
 // keepsOut has a person look, and try to move what is another's.

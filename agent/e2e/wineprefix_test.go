@@ -42,6 +42,15 @@ const (
 
 func newPrefix(t *testing.T) *prefix {
 	t.Helper()
+	p := bootPrefix(t)
+	p.build()
+	p.start("wineprobe.exe") // without a process Wine ends its services
+	return p
+}
+
+// bootPrefix gives a Windows without any program of ours.
+func bootPrefix(t *testing.T) *prefix {
+	t.Helper()
 	p := &prefix{t: t, whole: t, wine: platformtest.NeedFile(t, "Wine", "/usr/lib/wine/wine64"), artifacts: cmp.Or(os.Getenv("SMIME_AGENT_ARTIFACTS"), t.ArtifactDir())}
 	p.must(os.MkdirAll(p.artifacts, 0o755))
 	platformtest.NeedPrograms(t, "wineboot", "x86_64-w64-mingw32-gcc", "Xvfb", "xdotool", "import")
@@ -58,8 +67,6 @@ func newPrefix(t *testing.T) *prefix {
 	// Until the first processes have ended, no service starts (start_rpcss).
 	p.must(p.program(time.Minute, "boot", "/usr/lib/wine/wineserver64", "-w"))
 	p.randomNumbers()
-	p.build()
-	p.start("wineprobe.exe") // without a process Wine ends its services
 	return p
 }
 
@@ -140,7 +147,7 @@ func (p *prefix) build() {
 	p.must(os.MkdirAll(p.path(drivePrograms), 0o755))
 	for name, flags := range map[string]string{"cmd/smime-agent": "-s -w -X main.version=wine", "cmd/smime-helper": "-s -w -H=windowsgui -X main.version=wine", "e2e/wineprobe": "-s -w"} {
 		exe := p.path(filepath.Join(drivePrograms, filepath.Base(name)+".exe"))
-		cmd := exec.CommandContext(p.t.Context(), "go", "build", "-trimpath", "-ldflags", flags, "-o", exe, "./agent/"+name)
+		cmd := exec.CommandContext(p.t.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", flags, "-o", exe, "./agent/"+name)
 		cmd.Dir = "../.."
 		cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

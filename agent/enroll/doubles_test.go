@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,8 @@ type world struct {
 	caOffset time.Duration
 	ca       *ca
 	record   map[ID]Enrollment
-	told     []Event // on record with the changes
+	told     []Event             // on record with the changes
+	versions []map[ID]Enrollment // the record after each save
 	users    map[string]*person
 	// the authority's books
 	issued   map[ID][]*x509.Certificate
@@ -132,6 +134,7 @@ func (p *process) Save(all []Enrollment, told []Event) error {
 			p.record[e.ID] = e
 		}
 		p.told = append(p.told, told...)
+		p.versions = append(p.versions, maps.Clone(p.record))
 		return nil
 	})
 }

@@ -37,8 +37,8 @@ type Engine struct {
 	Log    *slog.Logger
 	Timing Timing
 	Limits Limits
-	// Rebuilding says that the record was lost: nothing is started, adopted or
-	// discarded before [Engine.Restore] brought what central management knows.
+	// Rebuilding says that the record was lost, or is an older one: nothing is
+	// started, carried on, adopted or discarded before [Engine.Restore] brought what central management knows.
 	// Set it before Load only.
 	Rebuilding bool
 

@@ -59,6 +59,9 @@ func (s State) rank() int {
 	return -1
 }
 
+// Before says that an enrollment passes through s before it comes to t.
+func (s State) Before(t State) bool { return s.rank() < t.rank() }
+
 // inProgress says that the way leads on.
 func (e Enrollment) inProgress() bool { r := e.State.rank(); return r >= 0 && r < Active.rank() }
 

@@ -25,8 +25,8 @@ type Known struct {
 }
 
 // Restore merges what central management knows with the record: enrollments that
-// are not on record come back, the newest of each slot to be finished and used,
-// the others for old mail. It must be the complete list, asked for after
+// are not on record, or not as far as central knows them, come back, the newest
+// of each slot to be finished and used, the others for old mail. It must be the complete list, asked for after
 // [Engine.NeedsKnown] said so: a key without certificate that is not in it may
 // be removed from its store.
 func (g *Engine) Restore(known []Known) error {
@@ -61,22 +61,23 @@ func (g *Engine) Restore(known []Known) error {
 	return nil
 }
 
-// rebuild makes enrollments of what is not on record; known is newest first.
+// rebuild makes enrollments of what is not on record, and lifts those that are
+// on record as they once were: an older copy of the record may have been put
+// back, or an older version of one enrollment been saved from a damaged file.
 func (g *Engine) rebuild(known []Known) []Enrollment {
-	taken := map[slot]bool{} // slots that have what is newest
-	active := map[slot]ID{}  // an older record may come back with an older one in use
+	newest := map[slot]ID{} // who has a slot, or is on the way to it
 	for _, n := range g.order {
-		switch {
-		case n.e.inProgress():
-			taken[slotOf(n.e)] = true
-		case n.e.State == Active:
-			active[slotOf(n.e)] = n.e.ID
+		if s := slotOf(n.e); n.e.inProgress() || n.e.State == Active {
+			newest[s] = max(newest[s], n.e.ID)
 		}
 	}
 	keys := firstKeys(known)
 	var batch []Enrollment
-	for _, k := range known {
-		if _, ok := g.byID[k.ID]; ok || !strings.HasPrefix(string(k.ID), IDPrefix) {
+	heard := map[ID]bool{}
+	for _, k := range known { // newest first
+		heard[k.ID] = true
+		n, onRecord := g.byID[k.ID]
+		if onRecord && !n.e.inProgress() || !strings.HasPrefix(string(k.ID), IDPrefix) {
 			continue
 		}
 		e, leaf := g.enrollmentOf(k)
@@ -84,22 +85,50 @@ func (g *Engine) rebuild(known []Known) []Enrollment {
 			e.Key = first
 		}
 		s := slotOf(e)
-		taken[s] = taken[s] || active[s] > k.ID
-		switch {
-		case k.Refused:
-			e.State = Over
-			e.Problem = &Problem{Kind: Final, Code: CodeRequestRefused, Since: e.Changed,
-				Hint: "The request was refused. Tell the administrator."}
-		case leaf != nil && (taken[s] || !g.believed(e)):
-			e.State = Kept
-		case leaf != nil:
-			e.State, taken[s] = Issued, true
-		case k.Reference == "" || taken[s]:
-			e.State = Over
-		default:
-			e.State, taken[s] = Submitted, true
+		g.settle(&e, k, leaf, newest[s] > k.ID)
+		if onRecord {
+			if e.State.rank() <= n.e.State.rank() {
+				continue // the record says as much, or more
+			}
+			e.Reason, e.Created, e.Assignment = n.e.Reason, n.e.Created, n.e.Assignment
+		}
+		if e.inProgress() {
+			newest[s] = max(newest[s], k.ID)
 		}
 		batch = append(batch, e)
+	}
+	return append(batch, g.outrun(newest, heard)...)
+}
+
+// settle says how far an enrollment is by central's record of it; outrun, if a
+// newer one has its place.
+func (g *Engine) settle(e *Enrollment, k Known, leaf *x509.Certificate, outrun bool) {
+	switch {
+	case k.Refused:
+		e.State = Over
+		e.Problem = &Problem{Kind: Final, Code: CodeRequestRefused, Since: e.Changed,
+			Hint: "The request was refused. Tell the administrator."}
+	case leaf != nil && (outrun || !g.believed(*e)):
+		e.State = Kept
+	case leaf != nil:
+		e.State = Issued
+	case k.Reference == "" || outrun:
+		e.State = Over
+	default:
+		e.State = Submitted
+	}
+}
+
+// outrun ends what is on record from before a newer one took its place, and
+// never reached central.
+func (g *Engine) outrun(newest map[slot]ID, heard map[ID]bool) []Enrollment {
+	var batch []Enrollment
+	for _, n := range g.order {
+		e := n.e
+		if e.inProgress() && e.State.rank() < Submitted.rank() && !heard[e.ID] && newest[slotOf(e)] > e.ID {
+			e.State, e.Unwanted, e.Changed, e.Problem = Over, true, g.now(), nil
+			batch = append(batch, e)
+		}
 	}
 	return batch
 }

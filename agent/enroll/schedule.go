@@ -73,6 +73,7 @@ func (g *Engine) jobs(now time.Time) []job {
 func (g *Engine) jobFor(n *entry, now time.Time) (job, bool) {
 	switch {
 	case !g.hasPolicy: // without its anchors every chain would be refused, and every proof fail
+	case n.e.inProgress() && g.Rebuilding: // it may be further than the record says: answered, requested, outrun
 	case n.e.inProgress():
 		return g.stepJob(n, now)
 	case n.e.State == Active || n.e.State == Kept:

@@ -20,12 +20,14 @@ const (
 	eventStopped          enroll.EventCode = "service-stopped"
 	eventJoined           enroll.EventCode = "device-joined"
 	eventJoinRefused      enroll.EventCode = "device-join-refused"
+	eventTokenTaken       enroll.EventCode = "join-token-taken"
 	eventIdentityRenewed  enroll.EventCode = "identity-renewed"
 	eventPolicyChanged    enroll.EventCode = "policy-changed"
 	eventAnchorTrusted    enroll.EventCode = "anchor-trusted"
 	eventSettingsChanged  enroll.EventCode = "settings-changed"
 	eventSettingsRejected enroll.EventCode = "settings-rejected"
 	eventRecordDamaged    enroll.EventCode = "record-damaged"
+	eventRecordRebuilt    enroll.EventCode = "record-rebuilt"
 	eventHelperAttached   enroll.EventCode = "helper-attached"
 	eventHelperDetached   enroll.EventCode = "helper-detached"
 )
@@ -55,6 +57,7 @@ type auditLine struct {
 	Code       string `json:"code,omitempty"`
 	Detail     string `json:"detail,omitempty"`
 	Dropped    uint64 `json:"dropped,omitempty"`
+	Sequence   uint64 `json:"sequence,omitempty"`
 }
 
 // outboxLimit is how many events wait for central management at most.
@@ -173,7 +176,7 @@ func (a *auditTrail) flush() {
 	}
 	for i, e := range queue {
 		line := a.line(e.Event)
-		if line.ID = e.ID; i == 0 {
+		if line.ID, line.Sequence = e.ID, e.Sequence; i == 0 {
 			line.Dropped = lost
 		}
 		raw, err := json.Marshal(line)
@@ -199,6 +202,12 @@ func (a *auditTrail) keep(queue []filed) {
 	}
 	if err := a.record.Save(nil, events...); err != nil {
 		a.log.Error("audit events not kept for central management", "count", len(events), "error", err)
+		return
+	}
+	for i := range queue { // whose line has no sequence is not on record
+		if !queue[i].kept {
+			queue[i].AuditEvent, events = events[0], events[1:]
+		}
 	}
 }
 

@@ -9,14 +9,15 @@ import (
 
 	"smime-agent/agent/control"
 	"smime-agent/agent/enroll"
-	"smime-agent/agent/status"
 	"smime-agent/platform"
 )
 
 const (
 	// tick is how often settings and wall-clock deadlines are looked at, beside
-	// each time that the machine woke or its clock was set.
-	tick = time.Minute
+	// each time that the machine woke or its clock was set; watchedTick, where the
+	// system tells of changed settings.
+	tick        = time.Minute
+	watchedTick = 10 * time.Minute
 	// engineSleep is how long the engine sleeps if nobody wakes it; keepTime does.
 	engineSleep = time.Hour
 	// firstRetry is the first bound of the waits after a failed contact.
@@ -31,16 +32,45 @@ const (
 	ordersKept = 64
 )
 
-// keepTime has everybody look at the wall clock now and then. It is the only
-// thing that wakes an idle service.
+// keepTime has everybody look at the wall clock and the settings now and then,
+// and at the settings when the system tells of a change. It is the only thing
+// that wakes an idle service.
 func (s *Service) keepTime(ctx context.Context) {
-	for range platform.Ticks(ctx, tick) {
-		s.engine.Wake()
+	every := watchedTick
+	var changed <-chan struct{} // nil never has a value
+	watch, err := platform.WatchFiles()
+	if err != nil {
+		every = tick
+	} else {
+		defer func() { _ = watch.Close() }() // nobody is left to be told
+		changed = watch.Changed()
+		watch.Follow(s.settingsPaths())
+	}
+	ticks := platform.Ticks(ctx, every)
+	for {
+		select {
+		case _, open := <-ticks:
+			if !open {
+				return
+			}
+			s.engine.Wake()
+		case <-changed:
+			time.Sleep(gather) // a change is several events
+		}
+		if watch != nil {
+			watch.Follow(s.settingsPaths())
+		}
 		select {
 		case s.ticked <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// settingsPaths are all files that settings come from, or name.
+func (s *Service) settingsPaths() []string {
+	c := s.current()
+	return append(s.options.Sources.Paths(), c.ServerCA, c.JoinTokenFile, c.ProxyPasswordFile)
 }
 
 // wallClock leaves out the monotonic reading, which stands still while the
@@ -222,6 +252,7 @@ func (s *Service) takeJoined(j control.Joined) {
 	s.joined = j
 	s.refusedFor = ""
 	s.mu.Unlock()
+	s.forgetHandedToken()
 	if j.New {
 		s.log.Info("joined central management", "device_id", j.DeviceID)
 		s.event(eventJoined, outcomeSuccess)
@@ -274,7 +305,7 @@ func (s *Service) take(client *control.Client, out control.SyncResult, rebuilt b
 		if err := s.engine.Restore(known(out.Known)); err != nil {
 			return err
 		}
-		s.wrong.clear(status.RecordDamaged, status.RecordRebuilding)
+		s.rebuilt()
 	}
 	done, err := s.obeyAll(out.Orders)
 	if err != nil {

@@ -2,14 +2,7 @@ package service
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/state"
@@ -59,44 +52,4 @@ func (a *auditTrail) missed(log string) []state.AuditEvent {
 		return nil
 	}
 	return slices.DeleteFunc(newest, func(e state.AuditEvent) bool { return bytes.Contains(lines, []byte(e.ID)) })
-}
-
-// lastLines are the last bytes of a log, those of the file before it included if
-// it was rotated a short while ago.
-func lastLines(log string, n int64) ([]byte, error) {
-	// As lumberjack names them, which sorts by time.
-	rotated, err := filepath.Glob(strings.TrimSuffix(log, ".log") + "-*.log")
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(rotated)
-	var all []byte
-	for _, path := range append(rotated[max(0, len(rotated)-1):], log) {
-		end, err := tail(path, n)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		all = append(all, end...)
-	}
-	return all, nil
-}
-
-func tail(path string, n int64) ([]byte, error) {
-	if err := regular(path); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path) //nolint:gosec // in our own folder, and regular
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	end, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return end, nil
 }

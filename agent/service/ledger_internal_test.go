@@ -20,6 +20,12 @@ import (
 // there may be a record and a log already.
 func trailIn(t *testing.T, dir string) (*auditTrail, *logs) {
 	t.Helper()
+	s := recordIn(t, dir)
+	return s.audit, s.logs
+}
+
+func recordIn(t *testing.T, dir string) *Service {
+	t.Helper()
 	l, err := openLogs(dir, 1, 3, slog.LevelInfo, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +34,17 @@ func trailIn(t *testing.T, dir string) (*auditTrail, *logs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newAuditTrail(&Service{log: slog.New(slog.DiscardHandler), logs: l, record: record}), l
+	s := &Service{log: slog.New(slog.DiscardHandler), logs: l, record: record}
+	s.audit = newAuditTrail(s)
+	return s
+}
+
+func (s *Service) leave(t *testing.T) {
+	t.Helper()
+	s.audit.close()
+	if err := errors.Join(s.record.Close(), s.logs.close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func happened(code enroll.EventCode) enroll.Event {
@@ -118,5 +134,62 @@ func TestNothingIsToldOfAChangeThatFailed(t *testing.T) {
 	trail.close()
 	if got := strings.Join(logged(t, dir), " "); got != "orphan-key-removed" {
 		t.Errorf("told: %s", got)
+	}
+}
+
+// TestOlderCopyIsNoticed puts copies of the record back (case F8): the log tells
+// of more than an older one knows; the present one and that of a machine
+// without a log are believed, and so is what was lost and rebuilt.
+func TestOlderCopyIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.db")
+	var copies [][]byte
+	for _, state := range []enroll.State{"", enroll.Wanted, enroll.Requested, enroll.Issued} {
+		s := recordIn(t, dir)
+		if state != "" {
+			e := enroll.Enrollment{ID: "smime-e-1", State: state}
+			if err := (ledger{s.audit}).Save([]enroll.Enrollment{e}, []enroll.Event{{At: time.Now(), Code: enroll.EventKey, Enrollment: e}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.leave(t)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, raw)
+	}
+	behind := func(raw []byte) string {
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := recordIn(t, dir)
+		defer s.leave(t)
+		return s.behind(state.Opened{}, s.lastTold())
+	}
+	for i, raw := range copies {
+		if older := i < len(copies)-1; (behind(raw) != "") != older {
+			t.Errorf("copy %d: %q", i, behind(raw))
+		}
+	}
+	// Once told of, it is the record, until another one is put back.
+	if behind(copies[1]) == "" {
+		t.Error("not noticed again")
+	}
+	s := recordIn(t, dir)
+	s.noteDoubt(true, s.lastTold())
+	s.event(eventRecordDamaged, outcomeFailure)
+	s.leave(t)
+	s = recordIn(t, dir)
+	why := s.behind(state.Opened{}, s.lastTold())
+	s.leave(t)
+	if why != "" || behind(copies[3]) == "" {
+		t.Errorf("after it was told of: %q; another one: %q", why, behind(copies[3]))
+	}
+	if err := os.Remove(filepath.Join(dir, "audit.log")); err != nil {
+		t.Fatal(err)
+	}
+	if why = behind(copies[1]); why != "" {
+		t.Errorf("without a log: %s", why)
 	}
 }

@@ -22,7 +22,6 @@ import (
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/local"
 	"smime-agent/agent/state"
-	"smime-agent/agent/status"
 	"smime-agent/platform"
 )
 
@@ -35,6 +34,9 @@ type Options struct {
 	Console io.Writer
 	// Managed says that the system's service manager started the program.
 	Managed bool
+	// Handover takes a join token that an installer left, as
+	// [platform.TakeHandover] does; nil where none leaves any.
+	Handover func(keep func(platform.Handover) error) error
 
 	system platform.SystemLog
 }
@@ -75,6 +77,7 @@ type Service struct {
 	// failures counts contacts that failed in a row.
 	failures   int
 	starting   bool
+	rebuilding bool              // the record is not to be believed before central has answered
 	reported   [sha256.Size]byte // digest of what central management was told
 	refusedFor string            // why joining was refused last
 	hindrance  enroll.Code       // what kept us from central management last
@@ -137,7 +140,7 @@ func (s *Service) open() error {
 func (s *Service) openEngine(opened state.Opened) error {
 	s.engine = &enroll.Engine{
 		Ledger: ledger{s.audit}, Sessions: lent{s}, Authority: authority{s}, Now: s.now,
-		Log: s.log, Rebuilding: opened.Damaged,
+		Log: s.log, Rebuilding: s.doubts(opened),
 		Timing: enroll.Timing{
 			BackoffCap: s.settings.RetryCap, ProofInterval: s.settings.ProofInterval, PromptTimeout: s.settings.PromptTimeout,
 			Sleep: engineSleep,
@@ -145,13 +148,6 @@ func (s *Service) openEngine(opened state.Opened) error {
 	}
 	if err := s.engine.Load(); err != nil {
 		return errors.Join(err, s.record.Close())
-	}
-	if opened.Damaged {
-		s.log.Error("record was damaged", "cause", opened.Cause, "set_aside", opened.SetAside,
-			"salvaged", opened.Salvaged, "missing", opened.Missing)
-		s.wrong.raise(status.RecordDamaged, "The damaged file was kept as "+opened.SetAside+".")
-		s.wrong.raise(status.RecordRebuilding, "")
-		s.event(eventRecordDamaged, outcomeFailure, "detail", opened.Cause)
 	}
 	if s.policy != nil {
 		if err := s.engine.Apply(*s.policy); err != nil {

@@ -34,6 +34,8 @@ type bench struct {
 	client   *local.Client
 	stop     context.CancelFunc
 	ended    chan error
+	// handover is as in [Options].
+	handover func(func(platform.Handover) error) error
 }
 
 const policyYAML = `organization: {name: "Example GmbH", country: "DE", identifier: "NTRDE-DER3306.HRB12345"}
@@ -79,7 +81,7 @@ func prepareBench(t *testing.T, consent string) (*bench, context.Context) {
 func (b *bench) start(ctx context.Context) {
 	b.t.Helper()
 	go func() {
-		b.ended <- Run(ctx, Options{Sources: b.sources(), Version: "test"})
+		b.ended <- Run(ctx, Options{Sources: b.sources(), Version: "test", Handover: b.handover})
 	}()
 	b.t.Cleanup(func() {
 		b.stop()

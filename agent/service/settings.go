@@ -30,6 +30,7 @@ func (s *Service) current() config.Settings {
 // reloadSettings takes settings that have changed, without a restart. What is
 // wrong becomes a condition, and the last good value stays in force.
 func (s *Service) reloadSettings() {
+	s.takeHandover()
 	old := s.current()
 	print, files := s.options.Sources.Fingerprint(), fileStamps(old)
 	s.mu.Lock()
@@ -254,48 +255,6 @@ func (s *Service) controlFacts() control.Facts {
 		f.MachineIDHash = hex.EncodeToString(sum[:])
 	}
 	return f
-}
-
-// token is the join token, if there is one.
-func (s *Service) token() string {
-	settings := s.current()
-	if settings.JoinToken != "" {
-		return settings.JoinToken.Reveal()
-	}
-	if settings.JoinTokenFile == "" {
-		s.tokenless("Neither join_token_file nor join_token is set.")
-		return ""
-	}
-	token, err := config.ReadSecretFile(settings.JoinTokenFile)
-	if err != nil {
-		s.tokenless(fileFault("join_token_file", settings.JoinTokenFile, secretFile, err))
-	}
-	if err != nil && !errors.Is(err, platform.ErrNotFound) { // once it has done its work it is gone
-		s.log.Error("join token not read", "file", settings.JoinTokenFile, "error", err)
-	}
-	return token.Reveal()
-}
-
-// tokenless remembers why there is no join token, for the case that one is needed.
-func (s *Service) tokenless(why string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.noToken = why
-}
-
-// forgetToken removes the join token's file once it has done its work. A token
-// that stands in settings is the administrator's to remove.
-func (s *Service) forgetToken() {
-	file := s.current().JoinTokenFile
-	if file == "" {
-		return
-	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Error("join token not removed", "file", file, "error", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.files = fileStamps(s.settings) // that it is gone is no change of settings
 }
 
 // showContact makes a condition of what keeps us from central management, in

@@ -268,3 +268,28 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestDoubtOutlastsRestarts: a record that was repaired is compared with what
+// else there is, however often the service dies before.
+func TestDoubtOutlastsRestarts(t *testing.T) {
+	raw, _ := grown(t)
+	path := filepath.Join(t.TempDir(), "agent.db")
+	if err := os.WriteFile(path, raw[:len(raw)/2/pageSize*pageSize-pageSize], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Opened{{Damaged: true, Doubted: true}, {Doubted: true}, {}} {
+		d, opened := mustOpen(t, path)
+		if opened.Damaged != want.Damaged || opened.Doubted != want.Doubted {
+			t.Errorf("start %d: %+v", i, opened)
+		}
+		if err := d.save(sample(200 + i)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			if err := d.Doubt(false, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustClose(t, d)
+	}
+}

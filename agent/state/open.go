@@ -42,6 +42,9 @@ type Opened struct {
 	// with the key stores and central management: records may be missing, or
 	// older than they were.
 	Damaged bool
+	// Doubted: the record was not compared since it was damaged, now or before,
+	// or since [DB.Doubt].
+	Doubted bool
 	// Cause is what was wrong, for the log.
 	Cause    string
 	SetAside string
@@ -85,7 +88,7 @@ func (d *DB) open(path string, now func() time.Time) (Opened, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		opened.Created, version = true, schemaVersion
-		err = build(path, nil)
+		err = build(path, nil, false)
 	case err == nil:
 		version, err = examine(raw)
 		if cause := err; err != nil && !errors.Is(err, ErrNewer) {
@@ -98,7 +101,7 @@ func (d *DB) open(path string, now func() time.Time) (Opened, error) {
 		return opened, fmt.Errorf("open record %s: %w", path, err)
 	}
 	opened.Migrated = version < schemaVersion
-	return opened, guard(func() error {
+	err = guard(func() error {
 		if d.bolt, err = openBolt(path, time.Second); err != nil {
 			return err
 		}
@@ -106,10 +109,14 @@ func (d *DB) open(path string, now func() time.Time) (Opened, error) {
 			return err
 		}
 		return d.bolt.View(func(tx *bbolt.Tx) error {
-			_, err := (&transaction{tx: tx}).get(bucketMeta, keyInstallation, &d.installation)
-			return err
+			t := &transaction{tx: tx}
+			_, err1 := t.get(bucketMeta, keyInstallation, &d.installation)
+			_, err2 := t.get(bucketMeta, keyHead, &t.head)
+			opened.Doubted = t.head.Doubted
+			return errors.Join(err1, err2)
 		})
 	})
+	return opened, err
 }
 
 // examine gives the schema version of a file that can be believed.
@@ -177,7 +184,7 @@ func readFile(path string) ([]byte, error) {
 }
 
 // build writes a new file with the records and puts it at path at once.
-func build(path string, records []record) error {
+func build(path string, records []record, doubted bool) error {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -198,6 +205,7 @@ func build(path string, records []record) error {
 			}
 		}
 		t.head.Generation++
+		t.head.Doubted = doubted
 		return t.finish()
 	})
 	if err := errors.Join(err, b.Close()); err != nil {

@@ -15,11 +15,16 @@ type AuditEvent struct {
 	// is known by it.
 	ID    string       `json:"id"`
 	Event enroll.Event `json:"event"`
+	// Sequence is the number of the transaction that kept the event; [DB.Save]
+	// sets it.
+	Sequence uint64 `json:"sequence,omitempty"`
 }
 
 // send puts events into the outbox.
 func (t *transaction) send(events []AuditEvent, limit int) error {
-	for _, a := range events {
+	for i, a := range events {
+		a.Sequence = t.head.Generation
+		events[i].Sequence = a.Sequence
 		if a.ID == "" {
 			return errors.New("audit event has no ID")
 		}
@@ -101,11 +106,23 @@ func (d *DB) Dropped() (uint64, error) {
 	return h.Dropped, err
 }
 
-// Generation counts the transactions of this record, for the log: a lower one
-// than before means that an older copy was put back.
+// Generation counts the transactions of this record: if an event's sequence is
+// higher, this is an older copy that was put back.
 func (d *DB) Generation() (uint64, error) {
 	h, err := d.head()
 	return h.Generation, err
+}
+
+// Doubt notes that the record must be compared with the key stores and central
+// management before it is believed, or that it was. After damage it is noted by
+// [Open]; [Opened.Doubted] tells of it until it is taken back. Transactions are
+// counted on from past if that is more than this record had, so that no number
+// is used again of the record in whose place it is.
+func (d *DB) Doubt(doubted bool, past uint64) error {
+	return d.update("note doubt", func(t *transaction) error {
+		t.head.Doubted, t.head.Generation = doubted, max(t.head.Generation, past+1)
+		return nil
+	})
 }
 
 func (d *DB) head() (head, error) {

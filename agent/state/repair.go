@@ -39,7 +39,7 @@ func repair(path string, raw []byte, at time.Time) (Opened, error) {
 		return opened, fmt.Errorf("set damaged record aside: %w", err)
 	}
 	opened.SetAside = aside
-	return opened, build(path, records)
+	return opened, build(path, records, true)
 }
 
 // keep says whether a record goes into the new file as it is. Of meta only the

@@ -60,11 +60,13 @@ func (s schema) readable() error {
 type head struct {
 	// Generation counts the transactions. It shows that a file is older than
 	// another one; that a file as a whole was put back from an older copy shows
-	// only in comparison with the key stores and central management.
+	// only in comparison with what is kept elsewhere ([AuditEvent.Sequence]).
 	Generation uint64         `json:"generation"`
 	Sets       map[string]set `json:"sets"`
 	// Dropped counts audit events that had to make room.
 	Dropped uint64 `json:"dropped,omitempty"`
+	// Doubted: see [DB.Doubt].
+	Doubted bool `json:"doubted,omitempty"`
 }
 
 // set is how many records a bucket has, and the exclusive or of their sums: a

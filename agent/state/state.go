@@ -76,7 +76,8 @@ func (d *DB) Close() error {
 // Save writes enrollments, and puts the audit events that tell of them into the
 // outbox, in one transaction: all of it or, with an error, nothing. Of an event's
 // enrollment only the leaf of the chain is kept, and the CSR is not. If the
-// outbox is full the oldest events make room, which [DB.Dropped] counts.
+// outbox is full the oldest events make room, which [DB.Dropped] counts. It sets
+// the events' Sequence.
 func (d *DB) Save(es []enroll.Enrollment, events ...AuditEvent) error {
 	return d.update("save enrollments and audit events", func(t *transaction) error {
 		for _, e := range es {

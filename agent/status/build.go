@@ -64,7 +64,7 @@ func Build(f Facts, enrollments []enroll.Enrollment, now time.Time) Report {
 	r := Report{
 		Version: f.Version, At: now, Device: f.Device, Organization: f.Organization,
 		Users:       append([]User{}, f.Users...),
-		Credentials: make([]Credential, 0, len(enrollments)), Mail: f.Mail,
+		Credentials: make([]Credential, 0, len(enrollments)), OldMail: f.Mail,
 	}
 	for _, e := range enrollments {
 		r.Credentials = append(r.Credentials, b.credential(e))

@@ -50,8 +50,8 @@ func TestOldMailInStatus(t *testing.T) {
 	if got := strings.Join(codes, "\n"); got != want || r.Severity != status.Warning {
 		t.Errorf("%s, %s", r.Severity, got)
 	}
-	if len(r.Mail) != 2 {
-		t.Errorf("%d looks of his own, want 2", len(r.Mail))
+	if len(r.OldMail) != 2 {
+		t.Errorf("%d looks of his own, want 2", len(r.OldMail))
 	}
 	var page bytes.Buffer
 	if err := status.Text(&page, r, status.Options{Locale: "en"}); err != nil || !strings.Contains(page.String(), "kept for old mail, needed by 20 messages") {

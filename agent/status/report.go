@@ -19,8 +19,8 @@ type Report struct {
 	Users        []User       `json:"users"`
 	Credentials  []Credential `json:"credentials"`
 	Conditions   []Condition  `json:"conditions"`
-	// Mail is what looks through old mail found, newest last.
-	Mail []enroll.MailCheck `json:"mail,omitempty"`
+	// OldMail is what looks through old mail found, newest last.
+	OldMail []enroll.MailCheck `json:"old_mail,omitempty"`
 }
 
 // Device is this machine as central management knows it.
@@ -111,7 +111,7 @@ type Problem struct {
 func (r Report) For(user string) Report {
 	r.Users = slices.DeleteFunc(slices.Clone(r.Users), func(u User) bool { return u.ID != user })
 	r.Credentials = slices.DeleteFunc(slices.Clone(r.Credentials), func(c Credential) bool { return c.User != user })
-	r.Mail = slices.DeleteFunc(slices.Clone(r.Mail), func(c enroll.MailCheck) bool { return c.User != user })
+	r.OldMail = slices.DeleteFunc(slices.Clone(r.OldMail), func(c enroll.MailCheck) bool { return c.User != user })
 	r.Conditions = slices.DeleteFunc(slices.Clone(r.Conditions), func(c Condition) bool {
 		return c.User != user && (c.User != "" || !define(c.Code).Machine)
 	})

@@ -4,12 +4,9 @@
 package text
 
 import (
-	"embed"
 	"slices"
 	"strings"
-	"sync"
 
-	"github.com/nicksnyder/go-i18n/v2/i18n"
 	"golang.org/x/text/language"
 )
 
@@ -19,27 +16,10 @@ const (
 	Chinese = "zh-CN"
 )
 
-//go:embed en.json zh-CN.json
-var catalogs embed.FS
-
-// loadBundle reads both catalogs once; they are part of the program, and a test
-// reads them too.
-var loadBundle = sync.OnceValue(func() *i18n.Bundle {
-	b := i18n.NewBundle(language.English)
-	for _, tag := range []string{English, Chinese} {
-		if raw, err := catalogs.ReadFile(tag + ".json"); err == nil {
-			// A catalog that does not parse leaves its words untranslated; the
-			// tests keep such a catalog from being built.
-			_, _ = b.ParseMessageFileBytes(raw, tag+".json")
-		}
-	}
-	return b
-})
-
 // Text speaks one language. It is safe for concurrent use.
 type Text struct {
-	tag string
-	loc *i18n.Localizer
+	tag     string
+	catalog catalog
 }
 
 // For gives the language that fits a locale such as "zh_CN.UTF-8" or "en-GB":
@@ -49,7 +29,7 @@ func For(locale string) *Text {
 	if simplified(locale) {
 		tag = Chinese
 	}
-	return &Text{tag: tag, loc: i18n.NewLocalizer(loadBundle(), tag)}
+	return &Text{tag: tag, catalog: catalogOf(tag)}
 }
 
 // simplified says whether a locale is Chinese in simplified script. POSIX
@@ -69,27 +49,27 @@ func simplified(locale string) bool {
 // Tag is the language as a BCP 47 tag: [English] or [Chinese].
 func (t *Text) Tag() string { return t.tag }
 
-// Say gives the sentence of that name, filled with data (a map or a struct). An
-// unknown name comes back as it is.
-func (t *Text) Say(name string, data any) string {
-	return t.say(&i18n.LocalizeConfig{MessageID: name, TemplateData: data}, name)
+// Say gives the sentence of that name, its places filled with data. An unknown
+// name comes back as it is.
+func (t *Text) Say(name string, data map[string]any) string {
+	if s, ok := t.catalog[name]; ok {
+		return fill(s, data)
+	}
+	return t.form(name, otherForm, data)
 }
 
 // Count is [Text.Say] for a sentence that changes with a number.
 func (t *Text) Count(name string, n int) string {
-	return t.say(&i18n.LocalizeConfig{
-		MessageID:    name,
-		PluralCount:  n,
-		TemplateData: map[string]any{"Count": n},
-	}, name)
+	return t.form(name, formFor(t.tag, n), map[string]any{"Count": n})
 }
 
-func (t *Text) say(c *i18n.LocalizeConfig, fallback string) string {
-	s, err := t.loc.Localize(c)
-	if err != nil && s == "" {
-		return fallback
+func (t *Text) form(name, form string, data map[string]any) string {
+	for _, f := range []string{form, otherForm} {
+		if s, ok := t.catalog[name+"."+f]; ok {
+			return fill(s, data)
+		}
 	}
-	return s
+	return name
 }
 
 // Word translates a stable word of a group ("state", "reason", "protection",

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// catalog gives the strings of a language by name; plural forms fold into one.
-func catalog(t *testing.T, tag string) map[string]string {
+// sentences gives the strings of a language by name; plural forms fold into one.
+func sentences(t *testing.T, tag string) map[string]string {
 	t.Helper()
 	raw, err := catalogs.ReadFile(tag + ".json")
 	if err != nil {
@@ -51,7 +51,7 @@ func placeholders(s string) []string {
 }
 
 func TestCatalogsAreComplete(t *testing.T) {
-	en, zh := catalog(t, English), catalog(t, Chinese)
+	en, zh := sentences(t, English), sentences(t, Chinese)
 	if len(en) < 150 {
 		t.Fatalf("only %d texts", len(en))
 	}
@@ -76,12 +76,12 @@ func TestEveryTextIsTranslated(t *testing.T) {
 	han := func(s string) bool {
 		return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) })
 	}
-	for name, s := range catalog(t, English) {
+	for name, s := range sentences(t, English) {
 		if strings.TrimSpace(s) == "" || han(s) {
 			t.Errorf("en %s: %q", name, s)
 		}
 	}
-	for name, s := range catalog(t, Chinese) {
+	for name, s := range sentences(t, Chinese) {
 		if !han(s) {
 			t.Errorf("zh-CN %s is not translated: %q", name, s)
 		}
@@ -91,7 +91,7 @@ func TestEveryTextIsTranslated(t *testing.T) {
 func TestSentencesHaveNoHoles(t *testing.T) {
 	for _, tag := range []string{English, Chinese} {
 		spoken := For(tag)
-		for name := range catalog(t, tag) {
+		for name := range sentences(t, tag) {
 			code, part, ok := strings.Cut(strings.TrimPrefix(name, "condition."), ".")
 			if !strings.HasPrefix(name, "condition.") || !ok || part != "text" {
 				continue
@@ -233,5 +233,30 @@ func TestProgramsAsk(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestPlacesAreFilled(t *testing.T) {
+	data := map[string]any{"A": "{{.B}}", "B": 7, "Other": "x"}
+	for s, want := range map[string]string{
+		"":                      "",
+		"plain {{ text }}":      "plain {{ text }}",
+		"{{.A}}{{.B}}!":         "{{.B}}7!", // what fills a place is not read again
+		"{{.Missing}} and {{.B": "<no value> and ",
+	} {
+		if got := fill(s, data); got != want {
+			t.Errorf("fill(%q) = %q, want %q", s, got, want)
+		}
+	}
+}
+
+func TestFormsOfNumbers(t *testing.T) {
+	for n, want := range map[int]string{0: "0 checks failed.", 1: "1 check failed.", 2: "2 checks failed."} {
+		if got := For("en").Count("status.doctorbad", n); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+	if got := For("zh-CN").Count("status.doctorbad", 1); got != "有 1 项检查未通过。" {
+		t.Errorf("zh-CN: %q", got)
 	}
 }

@@ -12,7 +12,7 @@ mkdir -p "$root/opt/smime-agent/bin" "$root/Library/LaunchDaemons" "$root/Librar
 
 for program in smime-agent smime-helper; do
 	for arch in arm64 amd64; do
-		CGO_ENABLED=1 GOOS=darwin GOARCH=$arch go build -trimpath -ldflags "-s -w -X main.version=$version" \
+		CGO_ENABLED=1 GOOS=darwin GOARCH=$arch go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=$version" \
 			-o "$out/$program-$arch" "./agent/cmd/$program"
 	done
 	lipo -create -output "$root/opt/smime-agent/bin/$program" "$out/$program-arm64" "$out/$program-amd64"

@@ -53,6 +53,10 @@ func Entry(tx store.Tx, key, value []byte, reports map[string]*View, now time.Ti
 	if err != nil || r.State != store.RequestIssued {
 		return nil, err
 	}
+	return entryOf(tx, key, r, reports, now)
+}
+
+func entryOf(tx store.Tx, key []byte, r *store.Request, reports map[string]*View, now time.Time) (*controlv1.LedgerEntry, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return nil, err

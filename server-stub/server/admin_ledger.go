@@ -50,21 +50,10 @@ func (a *admin) ListLedger(req *controlv1.ListLedgerRequest, stream grpc.ServerS
 // ledgerPage reads a part, so that no transaction is held open while a slow
 // client reads: bbolt could not reuse pages all that time.
 func (a *admin) ledgerPage(from []byte, until time.Time, req *controlv1.ListLedgerRequest) (entries []*controlv1.LedgerEntry, next []byte, err error) {
-	reports := map[string]*ledger.View{}
-	seen := 0
-	err = a.store.View(func(tx store.Tx) error {
-		var failed error
-		tx.Range(store.Certificates, nil, from, func(key, value []byte) bool {
-			if seen == ledgerChunk {
-				next = append([]byte(nil), key...)
-				return false
-			}
-			seen++
-			var entry *controlv1.LedgerEntry
-			if entry, failed = ledger.Entry(tx, key, value, reports, a.now()); failed != nil {
-				return false
-			}
-			if entry == nil || !filter.Entry(req, entry) || !until.IsZero() && !endsBy(entry, until) {
+	err = a.store.View(func(tx store.Tx) (err error) {
+		entries = nil
+		next, err = ledger.Page(tx, from, ledgerChunk, a.now(), func(entry *controlv1.LedgerEntry, _ *ledger.View) bool {
+			if !filter.Entry(req, entry) || !until.IsZero() && !endsBy(entry, until) {
 				return true
 			}
 			if !req.GetWithCertificate() {
@@ -73,7 +62,7 @@ func (a *admin) ledgerPage(from []byte, until time.Time, req *controlv1.ListLedg
 			entries = append(entries, entry)
 			return true
 		})
-		return failed
+		return err
 	})
 	return entries, next, err
 }

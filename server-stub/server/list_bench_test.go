@@ -13,16 +13,31 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
+	"smime-agent/server-stub/store/pgtest"
+	"smime-agent/server-stub/store/postgres"
 )
 
 // BenchmarkListFleet goes through a fleet of 100,000 devices that are known but
 // idle, page by page up to the octets of each answer, as "devices" has it do, and looks for one by its name.
 func BenchmarkListFleet(b *testing.B) {
-	const n = 100_000
 	db, err := store.OpenBolt(filepath.Join(b.TempDir(), "records.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
+	benchListFleet(b, db)
+}
+
+// BenchmarkListFleetPostgres is the same over PostgreSQL on the same machine.
+func BenchmarkListFleetPostgres(b *testing.B) {
+	db, err := postgres.Open(b.Context(), postgres.Config{DSN: pgtest.Start(b).Database(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchListFleet(b, db)
+}
+
+func benchListFleet(b *testing.B, db store.Store) {
+	const n = 100_000
 	b.Cleanup(func() { _ = db.Close() })
 	s := &Server{store: db, now: time.Now, fleet: newFleet()}
 	for from := 0; from < n; from += 5000 {

@@ -57,7 +57,7 @@ func (s *Server) hear(text string) {
 		return
 	case m == nil: // the device has not called here
 	case w.Kind == wordAsked:
-		m.ask(w.At)
+		m.wish(w.At)
 	case w.Kind == wordCalled:
 		m.called(w.At)
 	}
@@ -73,6 +73,14 @@ func (m *member) ask(now time.Time) time.Time {
 	}
 	m.asked = now
 	return now
+}
+
+// wish notes what another server was asked for; a device that has called since
+// has fulfilled it.
+func (m *member) wish(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = later(m.asked, at)
 }
 
 // called notes a contact, which never goes back.

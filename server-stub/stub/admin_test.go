@@ -99,6 +99,7 @@ func TestAskDevice(t *testing.T) {
 	if err != nil || quiet.GetReported() || quiet.GetExpected() == nil || quiet.GetDevice().GetDevice().GetId() != d.id {
 		t.Fatalf("asked a device that holds no call: %v, %v", quiet, err)
 	}
+	d.syncAs(t, alice()) // fulfills that wish: the call below is held for the next
 	done := make(chan error, 1)
 	go func() {
 		resp, err := d.Await(t.Context(), &controlv1.AwaitRequest{PolicyRevision: revision})

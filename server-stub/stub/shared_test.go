@@ -20,12 +20,14 @@ import (
 	"smime-agent/server-stub/stub"
 )
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 // TestSuiteOverPostgres runs the tests of this package once more, over PostgreSQL.
 func TestSuiteOverPostgres(t *testing.T) {
 	if pgtest.FromEnv() != nil {
 		t.Skip("this is the run over PostgreSQL")
 	}
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	args := []string{"-test.skip", "^Test(SuiteOverPostgres|Profiles|Servers.*)$", "-test.timeout", "8m"}
 	if testing.Short() {
 		args = append(args, "-test.short")
@@ -44,7 +46,7 @@ func TestSuiteOverPostgres(t *testing.T) {
 // servers starts some over one database, each with a copy of the first one's directory.
 func servers(t *testing.T, n int, o stub.Options) []*stub.Server {
 	t.Helper()
-	o.Postgres = pgtest.Start(t).Database(t)
+	o.Postgres = pgtest.Shared(t).Database(t)
 	out := []*stub.Server{start(t, o)}
 	for range n - 1 {
 		next := o
@@ -313,7 +315,7 @@ func TestServersAskAnotherCAOnce(t *testing.T) {
 
 // TestServersOfAnotherSite: a database of somebody else is refused.
 func TestServersOfAnotherSite(t *testing.T) {
-	dsn := pgtest.Start(t).Database(t)
+	dsn := pgtest.Shared(t).Database(t)
 	start(t, stub.Options{Postgres: dsn})
 	s, err := stub.Start(t.Context(), stub.Options{Postgres: dsn})
 	if err == nil {

@@ -2,6 +2,9 @@
 // machine's e-mail certificates, consent, renewal and diagnosis.
 package main
 
+// Windows shows the version and what the program is; long paths are allowed.
+//go:generate go run github.com/tc-hib/go-winres@v0.3.3 make --in winres.json --arch amd64,arm64 --out rsrc
+
 import (
 	"context"
 	"os"
@@ -45,6 +48,9 @@ func serve(ctx context.Context, o ServeOptions) error {
 		sources.Policy = config.PolicyFolder(o.PolicyDir)
 	}
 	options := service.Options{Sources: sources, Version: o.Version, Managed: o.Managed}
+	if place := platform.SystemPaths().Handover; place != "" {
+		options.Handover = func(keep func(platform.Handover) error) error { return platform.TakeHandover(place, keep) }
+	}
 	if term.IsTerminal(int(os.Stderr.Fd())) { // somebody runs it by hand, and looks
 		options.Console = os.Stderr
 	}

@@ -113,6 +113,8 @@ type app struct {
 	text     *text.Text
 	// started says that the command line was understood.
 	started bool
+	// called is the command that was meant.
+	called string
 }
 
 // run does what the arguments say. What went wrong has been said on Stderr; the
@@ -123,7 +125,10 @@ func run(ctx context.Context, e env) error {
 	a.root.SetArgs(e.Args)
 	a.root.SetOut(e.Stdout)
 	a.root.SetErr(e.Stderr)
-	err := a.root.ExecuteContext(ctx)
+	a.root.InitDefaultCompletionCmd()
+	refuseUnknown(a.root)
+	called, err := a.root.ExecuteContextC(ctx)
+	a.called = called.CommandPath()
 	if err == nil {
 		return nil
 	}
@@ -219,10 +224,25 @@ func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string
 	}
 	detail := map[string]any{"Detail": oneLine(strings.TrimSuffix(err.Error(), "."))}
 	if !a.started {
-		detail["Command"] = a.root.CommandPath()
+		// Of an error of the command line, what only programmers know is left out.
+		text, _, _ := strings.Cut(err.Error(), ": strconv.")
+		detail["Detail"] = oneLine(strings.ReplaceAll(text, "arg(s)", "argument(s)"))
+		detail["Command"] = a.called
 		return complaint{key: "usage", data: detail, code: exitUsage}, ""
 	}
 	return complaint{key: "failed", data: detail, code: exitFailed}, ""
+}
+
+// refuseUnknown has commands that only hold others refuse what they do not know:
+// cobra shows the help then, as if all were well.
+func refuseUnknown(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+	if !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // oneLine keeps what came from elsewhere from driving the terminal.

@@ -6,13 +6,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,16 +40,49 @@ type Cluster struct {
 // start and stop are how long the programs may take on a busy machine.
 const programTime = 2 * time.Minute
 
-// Start makes a cluster and runs it. It skips the test where PostgreSQL is not
-// installed, or fails it where everything must be.
+// Start makes a cluster of the test's own and runs it. It skips the test where
+// PostgreSQL is not installed, or fails it where everything must be.
 func Start(t testing.TB) *Cluster {
+	t.Helper()
+	return start(t, t.Cleanup)
+}
+
+// shared is the cluster of all tests that stop none.
+var shared struct {
+	mu      sync.Mutex
+	cluster *Cluster
+	ends    []func()
+}
+
+// Shared is [Start] for tests that do not stop the cluster: they share one, which
+// [Main] ends.
+func Shared(t testing.TB) *Cluster {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.cluster == nil {
+		shared.cluster = start(t, func(end func()) { shared.ends = append(shared.ends, end) })
+	}
+	return shared.cluster
+}
+
+// Main runs a package's tests and ends what they shared; it gives the exit code.
+func Main(m *testing.M) int {
+	code := m.Run()
+	for _, end := range slices.Backward(shared.ends) {
+		end()
+	}
+	return code
+}
+
+func start(t testing.TB, cleanup func(func())) *Cluster {
 	t.Helper()
 	c := &Cluster{Password: rand.Text(), bin: programs(t)}
 	dir, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cleanup(func() { _ = os.RemoveAll(dir) })
 	c.dir = dir
 	secret := filepath.Join(dir, "password")
 	if err := os.WriteFile(secret, []byte(c.Password+"\n"), 0o600); err != nil {
@@ -59,7 +96,7 @@ func Start(t testing.TB) *Cluster {
 	c.Addr = free(t)
 	_, c.port, _ = net.SplitHostPort(c.Addr)
 	c.Begin(t)
-	t.Cleanup(func() { c.stop() })
+	cleanup(c.stop)
 	return c
 }
 
@@ -180,6 +217,35 @@ func (c *Cluster) mustRun(t testing.TB, name string, args ...string) []byte {
 	return out
 }
 
+// servant is who runs the cluster where the test is root's.
+func servant() (*user.User, error) {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return user.Lookup("nobody")
+	}
+	return u, nil
+}
+
+// own gives files to the servant.
+func own(paths ...string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := servant()
+	if err != nil {
+		return err
+	}
+	uid, uidErr := strconv.Atoi(u.Uid)
+	gid, gidErr := strconv.Atoi(u.Gid)
+	err = errors.Join(uidErr, gidErr)
+	for _, path := range paths {
+		if err == nil {
+			err = os.Chown(path, uid, gid)
+		}
+	}
+	return err
+}
+
 // run runs a program as the cluster's user: PostgreSQL refuses to be run by root.
 // What it says goes to a file, which a server that it leaves behind may keep open.
 func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
@@ -189,9 +255,16 @@ func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...) //nolint:gosec // a program of the system
+	line := append([]string{filepath.Join(c.bin, name)}, args...)
+	if os.Geteuid() == 0 {
+		u, err := servant()
+		if err != nil {
+			return nil, err
+		}
+		line = append([]string{"setpriv", "--reuid=" + u.Uid, "--regid=" + u.Gid, "--clear-groups"}, line...)
+	}
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // programs of the system
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, said, said
-	unprivileged(cmd)
 	err = cmd.Run()
 	out, readErr := os.ReadFile(said.Name())
 	_ = said.Close()

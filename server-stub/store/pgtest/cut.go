@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -15,6 +14,28 @@ type Wire struct {
 	mu    sync.Mutex
 	cut   bool
 	conns map[net.Conn]struct{}
+	// flow is held while nothing passes.
+	flow sync.RWMutex
+}
+
+// Stall has the way swallow everything without a word, until the function that it gives is called.
+func (w *Wire) Stall() (flow func()) {
+	w.flow.Lock()
+	return w.flow.Unlock
+}
+
+// pass carries one direction.
+func (w *Wire) pass(to, from net.Conn) {
+	piece := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(piece)
+		w.flow.RLock()
+		_, writeErr := to.Write(piece[:n])
+		w.flow.RUnlock()
+		if err != nil || writeErr != nil {
+			return
+		}
+	}
 }
 
 // NewWire makes a way of its own to an address.
@@ -86,6 +107,6 @@ func (w *Wire) carry(near net.Conn, to string) {
 	if !w.hold(far) {
 		return
 	}
-	go func() { _, _ = io.Copy(far, near); _ = far.Close(); _ = near.Close() }()
-	_, _ = io.Copy(near, far)
+	go func() { w.pass(far, near); _ = far.Close(); _ = near.Close() }()
+	w.pass(near, far)
 }

@@ -36,9 +36,11 @@ const (
 	acquireTime = 5 * time.Second
 	// connectTime bounds the way to the database, for each of its addresses.
 	connectTime = 5 * time.Second
-	// readTime bounds one read transaction, writeTime one write with its wait for the lock.
-	readTime  = time.Minute
-	writeTime = 20 * time.Second
+	// readTime bounds one read transaction and answerTime one answer in it, writeTime
+	// one write with its wait for the lock.
+	readTime   = time.Minute
+	answerTime = 10 * time.Second
+	writeTime  = 20 * time.Second
 )
 
 // Config is where the database is, and who we are there.
@@ -86,6 +88,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.reads, err = pool(ctx, config, maxReads); err != nil {
 		return nil, err
 	}
+	config.AfterConnect = durable
 	if s.writes, err = pool(ctx, config, 1); err != nil {
 		s.reads.Close()
 		return nil, err
@@ -103,6 +106,13 @@ func pool(ctx context.Context, config *pgxpool.Config, most int32) (*pgxpool.Poo
 	own := config.Copy()
 	own.MaxConns = most
 	return pgxpool.NewWithConfig(ctx, own)
+}
+
+// durable has a commit wait for the disk, and for a synchronous standby if there
+// is one, whatever the database's or the role's settings say.
+func durable(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local')")
+	return err
 }
 
 // ready says in one sentence why the database cannot be used, if it cannot.
@@ -170,7 +180,7 @@ func (s *Store) View(read func(store.Tx) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
-	t := newTx(&session{ctx: ctx, pool: s.reads, begin: []statement{{sql: "begin isolation level repeatable read read only"}}})
+	t := newTx(&session{ctx: ctx, pool: s.reads, patience: answerTime, begin: []statement{{sql: "begin isolation level repeatable read read only"}}})
 	defer t.session.end()
 	err := read(t)
 	if failed := t.session.failed; failed != nil {

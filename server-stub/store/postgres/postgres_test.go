@@ -16,6 +16,8 @@ import (
 	"smime-agent/server-stub/store/storetest"
 )
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 func open(t testing.TB, dsn string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), Config{DSN: dsn})
@@ -27,7 +29,7 @@ func open(t testing.TB, dsn string) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	storetest.Run(t, func(t testing.TB) storetest.Open {
 		dsn := cluster.Database(t)
 		return func(t testing.TB) store.Store { return open(t, dsn) }
@@ -37,7 +39,7 @@ func TestConformance(t *testing.T) {
 // TestRaceOverThree has the racers of one token come in by three servers, which
 // were all started at once over an empty database.
 func TestRaceOverThree(t *testing.T) {
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dsn := cluster.Database(t)
 	var servers [3]*Store
 	var wg sync.WaitGroup
@@ -128,6 +130,28 @@ func TestUnusableDatabases(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.config.DSN, err, c.want)
 		}
 	}
+	lazy := cluster.Database(t)
+	config, err := parse(Config{DSN: lazy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Exec(t, lazy, "alter database "+config.ConnConfig.Database+" set synchronous_commit = off")
+	var how string
+	if err := open(t, lazy).writes.QueryRow(t.Context(), "show synchronous_commit").Scan(&how); err != nil || how != "on" {
+		t.Errorf("commits are acknowledged with synchronous_commit %q, %v", how, err)
+	}
+	cluster.Exec(t, newer, "alter system set full_page_writes = off")
+	cluster.Halt(t)
+	cluster.Begin(t)
+	if s, err := Open(t.Context(), Config{DSN: lazy}); err == nil || !strings.Contains(err.Error(), "turn both on") {
+		if err == nil {
+			_ = s.Close()
+		}
+		t.Errorf("a database that loses what it acknowledged gives %v", err)
+	}
+	cluster.Exec(t, newer, "alter system reset full_page_writes")
+	cluster.Halt(t)
+	cluster.Begin(t)
 	if err := open(t, cluster.Database(t)).Snapshot(io.Discard); !errors.Is(err, store.ErrNoSnapshot) {
 		t.Errorf("a snapshot gives %v", err)
 	}
@@ -200,7 +224,7 @@ func TestCrashesOfTheDatabase(t *testing.T) {
 // TestWords: what is told is heard by all once it is committed, and only then;
 // after a break everyone is told that words were missed.
 func TestWords(t *testing.T) {
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dsn := cluster.Database(t)
 	wire := pgtest.NewWire(t, cluster.Addr)
 	speaker := open(t, dsn)
@@ -241,13 +265,51 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestSilentNetwork: a network that swallows everything holds a call up for a
+// bounded time, and is forgotten when it is over.
+func TestSilentNetwork(t *testing.T) {
+	cluster := pgtest.Shared(t)
+	dsn := cluster.Database(t)
+	wire := pgtest.NewWire(t, cluster.Addr)
+	s, err := Open(t.Context(), Config{DSN: cluster.Over(t, dsn, wire.Addr), Password: cluster.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	write := func() error {
+		return s.Update(t.Context(), func(tx store.Tx) error { return tx.Put(store.Meta, []byte("x"), nil) })
+	}
+	read := func() error {
+		return s.View(func(tx store.Tx) error { tx.Get(store.Meta, []byte("x")); return nil })
+	}
+	if err := errors.Join(write(), read()); err != nil {
+		t.Fatal(err)
+	}
+	flow := wire.Stall()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for name, call := range map[string]func() error{"write": write, "read": read} {
+		wg.Go(func() {
+			if err := call(); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("a %s into a silent network gives %v", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("held up for %v", time.Since(begin).Round(time.Second))
+	flow()
+	if err := errors.Join(write(), read()); err != nil {
+		t.Errorf("once the network is back: %v", err)
+	}
+}
+
 // TestHangingServer: one that stops in the midst of its turn holds the others up
 // for a bounded time. It is a connection here that holds the writers' lock and says nothing.
 func TestHangingServer(t *testing.T) {
 	if testing.Short() && os.Getenv("SMIME_AGENT_REQUIRE") == "" {
 		t.Skip("waits for the database's timeout")
 	}
-	cluster := pgtest.Start(t)
+	cluster := pgtest.Shared(t)
 	dsn := cluster.Database(t)
 	s := open(t, dsn)
 	hanging := open(t, dsn)

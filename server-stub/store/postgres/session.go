@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,11 +25,14 @@ type statement struct {
 // question. Questions have no errors of their own, as those of bbolt have none:
 // after the first failure nothing is found, and whoever began it asks for failed.
 type session struct {
-	ctx    context.Context
-	pool   *pgxpool.Pool
-	begin  []statement
-	conn   *pgxpool.Conn
-	failed error
+	ctx  context.Context
+	pool *pgxpool.Pool
+	// patience is how long one answer may take, where that is less than ctx allows:
+	// a network that loses everything does not say so.
+	patience time.Duration
+	begin    []statement
+	conn     *pgxpool.Conn
+	failed   error
 }
 
 // staleTries is how many connections may turn out dead, as all do after a
@@ -44,11 +48,15 @@ func (s *session) ask(statements ...statement) {
 		s.failed = s.send(statements)
 		return
 	}
+	begin := time.Now()
 	for range staleTries {
 		if s.failed = s.start(statements); s.failed == nil || !errors.Is(s.failed, store.ErrUnavailable) {
 			return
 		}
 		s.end()
+		if time.Since(begin) > acquireTime { // nobody answers at all
+			return
+		}
 	}
 }
 
@@ -72,7 +80,13 @@ func (s *session) send(statements []statement) error {
 	for _, st := range statements {
 		batch.Queue(st.sql, st.args...)
 	}
-	results := s.conn.SendBatch(s.ctx, batch)
+	ctx := s.ctx
+	if s.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.patience)
+		defer cancel()
+	}
+	results := s.conn.SendBatch(ctx, batch)
 	for _, st := range statements {
 		if err := receive(results, st); err != nil {
 			_ = results.Close() // the first error is the one that tells

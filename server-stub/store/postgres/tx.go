@@ -95,18 +95,24 @@ func (t *tx) fetchNear(bucket store.Bucket) {
 
 // Prefetch gets records in one go, that is, in one exchange with the database.
 func (t *tx) Prefetch(refs []store.Ref) {
-	var statements []statement
+	open := map[store.Bucket][][]byte{}
 	for _, ref := range refs {
-		if _, ok := t.seen(ref.Bucket, ref.Key); ok {
-			continue
+		if _, ok := t.seen(ref.Bucket, ref.Key); !ok {
+			t.known.set(ref.Bucket, ref.Key, nil)
+			open[ref.Bucket] = append(open[ref.Bucket], ref.Key)
 		}
-		t.known.set(ref.Bucket, ref.Key, nil)
-		statements = append(statements, statement{
-			sql: "select key, value from " + string(ref.Bucket) + " where key = $1", args: []any{ref.Key},
-			take: func(key, value []byte) { t.known.set(ref.Bucket, key, value) },
-		})
 	}
-	if len(statements) > 0 {
+	var statements []statement
+	for bucket, keys := range open {
+		st := statement{take: func(key, value []byte) { t.known.set(bucket, key, value) }}
+		if len(keys) == 1 {
+			st.sql, st.args = "select key, value from "+string(bucket)+" where key = $1", []any{keys[0]}
+		} else {
+			st.sql, st.args = "select key, value from "+string(bucket)+" where key = any($1)", []any{keys}
+		}
+		statements = append(statements, st)
+	}
+	if statements != nil {
 		t.session.ask(statements...)
 	}
 }

@@ -1,0 +1,202 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"smime-agent/agent/e2e"
+	"smime-agent/agent/enroll"
+	"smime-agent/agent/status"
+	"smime-agent/platform"
+	"smime-agent/platform/platformtest"
+)
+
+// tbPrefs are an employee's Thunderbird as it is before the agent comes: a mail
+// account, and nothing of S/MIME. The rest keeps it quiet, and from the network.
+func tbPrefs(o *postOffice, port string) string {
+	var b strings.Builder
+	for name, value := range map[string]any{
+		"mail.accountmanager.accounts": "account1,account2", "mail.accountmanager.defaultaccount": "account1", "mail.accountmanager.localfoldersserver": "server2",
+		"mail.account.account1.identities": "id1", "mail.account.account1.server": "server1", "mail.account.account2.server": "server2",
+		"mail.server.server1.type": "imap", "mail.server.server1.hostname": "127.0.0.1", "mail.server.server1.port": portNumber(o.imapPort),
+		"mail.server.server1.userName": "alice", "mail.server.server1.name": "work", "mail.server.server1.socketType": 0, "mail.server.server1.authMethod": 3,
+		"mail.server.server1.check_new_mail": false, "mail.server.server1.login_at_startup": false,
+		"mail.server.server2.type": "none", "mail.server.server2.hostname": "Local Folders", "mail.server.server2.name": "Local Folders", "mail.server.server2.userName": "nobody",
+		"mail.identity.id1.fullName": "Alice Example", "mail.identity.id1.useremail": "Alice@example.com", "mail.identity.id1.smtpServer": "smtp1",
+		"mail.identity.id1.valid": true, "mail.identity.id1.compose_html": false, "mail.identity.id1.fcc": false,
+		"mail.smtpservers": "smtp1", "mail.smtp.defaultserver": "smtp1", "mail.smtpserver.smtp1.hostname": "127.0.0.1",
+		"mail.smtpserver.smtp1.port": portNumber(o.smtpPort), "mail.smtpserver.smtp1.try_ssl": 0, "mail.smtpserver.smtp1.authMethod": 1, "mail.smtpserver.smtp1.type": "smtp",
+		"mail.provider.suppress_dialog_on_startup": true, "mail.spotlight.firstRunDone": true, "mail.winsearch.firstRunDone": true,
+		"mailnews.start_page.enabled": false, "mailnews.start_page_override.mstone": "ignore", "mail.rights.version": 1,
+		"mail.shell.checkDefaultClient": false, "app.update.enabled": false, "mail.chat.enabled": false, "mail.inappnotifications.enabled": false,
+		"toolkit.telemetry.enabled": false, "datareporting.policy.dataSubmissionEnabled": false, "app.donation.eoy.version.viewed": 999,
+		"security.OCSP.enabled": 0, "services.settings.server": "data:,#remote-settings-dummy/v1", "mailnews.auto_config_url": "",
+		"app.normandy.enabled": false, "network.captive-portal-service.enabled": false, "network.connectivity-service.enabled": false,
+		"extensions.blocklist.enabled": false, "marionette.port": portNumber(port),
+	} {
+		if s, ok := value.(string); ok {
+			value = fmt.Sprintf("%q", s)
+		}
+		fmt.Fprintf(&b, "user_pref(%q, %v);\n", name, value)
+	}
+	return b.String()
+}
+
+func portNumber(s string) int {
+	n, _ := net.LookupPort("tcp", s)
+	return n
+}
+
+// TestThunderbird is real Thunderbird, made ready by policy alone: it sends signed
+// mail, reads encrypted mail, follows a renewal, and leaves the person what policy
+// lets him decide.
+func TestThunderbird(t *testing.T) {
+	onlyFull(t, "Thunderbird takes a while")
+	platformtest.NeedPrograms(t, "thunderbird", "openssl")
+	t.Parallel()
+	o := newPostOffice(t)
+	w := company(t, func(w *e2e.World) {
+		w.Profile, w.Keys, w.Stores = "employee-dual", []string{"rsa-2048"}, []string{"auto"}
+		w.Rule = []string{"mail: {sign: always, encrypt: user-decides}"}
+	})
+	home := w.Home(w.account)
+	profile, port := w.thunderbirdProfile(o, home)
+	w.open()
+	w.login(e2e.HelperOptions{})
+	first := w.awaitMail("Thunderbird is ready", enroll.MailReady, "")
+	if first.Store != "nss:work.default" {
+		t.Errorf("auto chose %s", first.Store)
+	}
+	old := w.leafOf(first)
+
+	b := startThunderbird(t, home, profile, port)
+	b.send("bob@partner.example", "first", "signed by policy alone")
+	w.judgeSigned(o, 1, "signed by policy alone", old)
+	w.deliverEncrypted(o, old, "secret one", "for the first certificate")
+	if got := b.opens("secret one"); !strings.Contains(got, "for the first certificate") {
+		t.Errorf("Thunderbird reads %q", got)
+	}
+	// What policy wants is changed, and what the person may decide as well.
+	b.run(`const id = MailServices.accounts.allIdentities[0];
+		id.setBoolAttribute("sign_mail", false); id.setIntAttribute("encryptionpolicy", 2); return "set";`)
+
+	w.agent("renew", alice)
+	w.awaitMail("Thunderbird is in the way", enroll.MailBusy, first.ID)
+	b.quit()
+	second := w.awaitMail("Thunderbird has the new certificate", enroll.MailReady, first.ID)
+	renewed := w.leafOf(second)
+	prefs, err := os.ReadFile(filepath.Join(profile, "prefs.js"))
+	w.must(err)
+	for _, want := range []string{`id1.sign_mail", true)`, `id1.encryptionpolicy", 2)`} {
+		if !bytes.Contains(prefs, []byte(want)) {
+			t.Errorf("prefs.js lacks %s", want)
+		}
+	}
+
+	b = startThunderbird(t, home, profile, port)
+	b.send("bob@partner.example", "second", "signed after the renewal")
+	w.judgeSigned(o, 2, "signed after the renewal", renewed)
+	w.deliverEncrypted(o, old, "secret two", "still for the first certificate")
+	w.deliverEncrypted(o, renewed, "secret three", "for the second certificate")
+	for subject, text := range map[string]string{"secret two": "still for the first certificate", "secret three": "for the second certificate"} {
+		if got := b.opens(subject); !strings.Contains(got, text) {
+			t.Errorf("Thunderbird reads %q in %s", got, subject)
+		}
+	}
+	b.quit()
+}
+
+func (w *world) thunderbirdProfile(o *postOffice, home string) (profile, port string) {
+	w.t.Helper()
+	root := filepath.Join(home, ".thunderbird")
+	profile = filepath.Join(root, "work.default")
+	w.must(os.MkdirAll(profile, 0o700))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	w.must(err)
+	w.must(l.Close())
+	w.must(os.WriteFile(filepath.Join(root, "profiles.ini"), []byte("[Profile0]\nName=work\nIsRelative=1\nPath=work.default\nDefault=1\n"), 0o600))
+	w.must(os.WriteFile(filepath.Join(profile, "prefs.js"), []byte(tbPrefs(o, port)), 0o600))
+	return profile, port
+}
+
+// awaitMail waits for an active credential, another than not, whose only mail
+// account is in a state.
+func (w *world) awaitMail(what string, s enroll.MailState, not enroll.ID) status.Credential {
+	w.t.Helper()
+	var found status.Credential
+	w.await(what, func(r status.Report) bool {
+		i := slices.IndexFunc(r.Credentials, func(c status.Credential) bool {
+			return c.State == enroll.Active && c.ID != not && len(c.Mail) == 1 && c.Mail[0].Program == "thunderbird" && c.Mail[0].State == s
+		})
+		if i >= 0 {
+			found = r.Credentials[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+func (w *world) leafOf(c status.Credential) *x509.Certificate {
+	w.t.Helper()
+	stores, err := platform.Stores(w.t.Context(), platform.StoreOptions{Home: w.Home(w.account)})
+	w.must(err)
+	i := slices.IndexFunc(stores, func(s platform.Store) bool { return s.Info().Name == c.Store })
+	if i < 0 {
+		w.t.Fatalf("no store %s", c.Store)
+	}
+	chain, err := stores[i].Find(w.t.Context(), platform.KeyID(c.ID))
+	w.must(err)
+	return chain[0]
+}
+
+func (w *world) pemFile(name string, c *x509.Certificate) string {
+	w.t.Helper()
+	path := filepath.Join(w.Dir, name)
+	w.must(os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600))
+	return path
+}
+
+// judgeSigned has openssl verify the last message that was sent.
+func (w *world) judgeSigned(o *postOffice, number int, text string, by *x509.Certificate) {
+	w.t.Helper()
+	message, n := o.last()
+	if n != number {
+		w.t.Fatalf("%d messages were sent", n)
+	}
+	in, signer, out := filepath.Join(w.Dir, "sent.eml"), filepath.Join(w.Dir, "signer.pem"), filepath.Join(w.Dir, "content")
+	w.must(os.WriteFile(in, message, 0o600))
+	w.run("openssl", "cms", "-verify", "-in", in, "-CAfile", w.pemFile("root.pem", w.root()), "-purpose", "smimesign", "-signer", signer, "-out", out)
+	content, err := os.ReadFile(out)
+	w.must(err)
+	raw, err := os.ReadFile(signer)
+	w.must(err)
+	block, _ := pem.Decode(raw)
+	if !bytes.Contains(content, []byte(text)) || !bytes.Equal(block.Bytes, by.Raw) {
+		w.t.Errorf("signed by another certificate, or another text:\n%s", content)
+	}
+}
+
+// deliverEncrypted has openssl encrypt a message, and puts it into the inbox.
+func (w *world) deliverEncrypted(o *postOffice, to *x509.Certificate, subject, text string) {
+	w.t.Helper()
+	in, out := filepath.Join(w.Dir, "plain"), filepath.Join(w.Dir, "encrypted.eml")
+	w.must(os.WriteFile(in, []byte("Content-Type: text/plain; charset=utf-8\r\n\r\n"+text+"\r\n"), 0o600))
+	w.run("openssl", "cms", "-encrypt", "-aes256", "-in", in, "-out", out, "-from", "bob@partner.example", "-to", alice, "-subject", subject,
+		w.pemFile("to.pem", to))
+	raw, err := os.ReadFile(out)
+	w.must(err)
+	raw = bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+	o.deliver(w.t, append([]byte("Date: Sat, 28 Nov 2026 12:00:00 +0000\r\nMessage-ID: <"+strings.ReplaceAll(subject, " ", ".")+"@partner.example>\r\n"), raw...))
+}

@@ -1,0 +1,38 @@
+package platform
+
+// FileWatch tells when files that are followed may have changed.
+type FileWatch struct {
+	changed chan struct{}
+	system  fileWatch
+}
+
+// WatchFiles begins to watch; nothing is followed yet. [ErrUnsupported] where
+// the system has no way that costs nothing while nothing happens.
+func WatchFiles() (*FileWatch, error) {
+	w := &FileWatch{changed: make(chan struct{}, 1)}
+	if err := w.system.open(w.tell); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// Changed has a value soon after a file or folder that is followed came, went,
+// was written, or got other rights. Values that nobody takes are not kept. What
+// happens further up, or behind a link, may be missed: look now and then all
+// the same.
+func (w *FileWatch) Changed() <-chan struct{} { return w.changed }
+
+func (w *FileWatch) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Follow watches these files, whether they are there or not, and what lies in
+// them where they are folders, in place of those before. Call it again after a
+// change: what is there may be another one now.
+func (w *FileWatch) Follow(paths []string) { w.system.follow(paths) }
+
+// Close ends the watch.
+func (w *FileWatch) Close() error { return w.system.close() }

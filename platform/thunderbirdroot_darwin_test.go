@@ -1,0 +1,3 @@
+package platform_test
+
+const thunderbirdRoot = "Library/Thunderbird"

@@ -1,7 +1,0 @@
-package pgtest
-
-import "os/exec"
-
-func own(...string) error { return nil }
-
-func unprivileged(*exec.Cmd) {}
