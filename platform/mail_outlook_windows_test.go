@@ -65,7 +65,7 @@ func openOutlook(t *testing.T) platformtest.MailWorld {
 	plantBinary(t, outlookSection, "11020399", []byte("nobody knows"))
 	var close func()
 	return platformtest.MailWorld{
-		Program: platform.MailPrograms(platform.MailOptions{})[0], Mailbox: outlookMailbox,
+		Program: programNamed(t, "outlook"), Mailbox: outlookMailbox,
 		Bytes:   func() []byte { return dumpTree(t, outlookKey, nil) },
 		Foreign: func() []byte { return dumpTree(t, outlookKey, []string{"11020355", "00030354"}) },
 		Running: func(running bool) {
@@ -150,7 +150,7 @@ func TestOutlookBesideForeign(t *testing.T) {
 // TestOutlookNew: it is found where the person has switched to it, and left alone.
 func TestOutlookNew(t *testing.T) {
 	openOutlook(t)
-	p := platform.MailPrograms(platform.MailOptions{})[1]
+	p := programNamed(t, "outlook-new")
 	if list, err := p.Accounts(t.Context(), outlookMailbox); err != nil || len(list) != 0 {
 		t.Fatalf("%d accounts, %v", len(list), err)
 	}
@@ -159,6 +159,17 @@ func TestOutlookNew(t *testing.T) {
 	if err != nil || len(list) != 1 || len(list[0].Info().Fixed) != 7 {
 		t.Fatalf("%d accounts, %v", len(list), err)
 	}
+}
+
+func programNamed(t *testing.T, name string) platform.MailProgram {
+	t.Helper()
+	for _, p := range platform.MailPrograms(platform.MailOptions{}) {
+		if p.Name() == name {
+			return p
+		}
+	}
+	t.Fatalf("no %s here", name)
+	return nil
 }
 
 // runsAsOutlook runs this test program under Outlook's name until it is stopped.

@@ -186,7 +186,19 @@ func (b *thunderbird) opens(subject string) string {
 			try { header = [...inbox.messages].find(m => m.mime2DecodedSubject == subject); } catch (e) {}
 		}
 		if (!header) throw new Error("no message " + subject);
-		const {MsgHdrToMimeMessage} = ChromeUtils.importESModule("resource:///modules/gloda/MimeMessage.sys.mjs");
-		const mime = await new Promise(r => MsgHdrToMimeMessage(header, null, (h, m) => r(m), true, {examineEncryptedParts: true}));
-		return mime.coerceBodyToPlaintext(inbox);`, subject)
+		// What it would show: with conversion the message comes out decrypted, as HTML.
+		const uri = inbox.getUriForMsg(header);
+		return await new Promise(resolve => {
+			let data = "";
+			MailServices.messageServiceFromURI(uri).streamMessage(uri, {
+				QueryInterface: ChromeUtils.generateQI(["nsIStreamListener", "nsIRequestObserver"]),
+				onStartRequest() {},
+				onDataAvailable(request, stream, offset, count) {
+					const input = Cc["@mozilla.org/scriptableinputstream;1"].createInstance(Ci.nsIScriptableInputStream);
+					input.init(stream);
+					data += input.read(count);
+				},
+				onStopRequest(request, status) { resolve(data + " " + status); },
+			}, null, null, true, "header=filter");
+		});`, subject)
 }
