@@ -19,7 +19,7 @@ type nssAddressBook struct{ *tokenStore }
 
 func addressBookOf(s Store) (AddressBook, bool) {
 	n, ok := s.(nssStore)
-	return nssAddressBook{n.tokenStore}, ok && n.nss.exists()
+	return nssAddressBook(n), ok && n.nss.exists()
 }
 
 func (b nssAddressBook) Name() string { return b.info.Name }

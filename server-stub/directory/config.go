@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,11 @@ type Config struct {
 // Check says what is wrong with the settings, and what to do.
 func (c Config) Check() error {
 	u, err := url.Parse(c.URL)
-	if err != nil || !contains(u.Scheme, "ldap", "ldaps", "ldapi") || u.Host == "" && u.Scheme != "ldapi" {
+	if err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, u.Scheme) || u.Host == "" && u.Scheme != "ldapi" {
 		return fmt.Errorf("url is %q; write ldaps://HOST, ldap://HOST or ldapi://%%2Fpath%%2Fof%%2Fsocket", c.URL)
 	}
 	switch {
-	case !contains(c.Flavour, OpenLDAP, ActiveDirectory):
+	case !slices.Contains([]string{OpenLDAP, ActiveDirectory}, c.Flavour):
 		return fmt.Errorf("flavour is %q; write %q or %q", c.Flavour, OpenLDAP, ActiveDirectory)
 	case c.Base == "":
 		return errors.New("base is empty; write the DN below which people are, such as ou=people,dc=example,dc=com")
@@ -70,7 +71,7 @@ func (c Config) Check() error {
 		return errors.New("bind_dn has no password; name the file that holds it in password_file") // a bind without one is anonymous (RFC 4513 §5.1.2)
 	case !strings.Contains(c.Filter, mailboxMark):
 		return fmt.Errorf("filter is %q; write one with %s in it, such as %s", c.Filter, mailboxMark, DefaultFilter)
-	case !contains(c.Security, "", StartTLS, None):
+	case !slices.Contains([]string{"", StartTLS, None}, c.Security):
 		return fmt.Errorf("security is %q; write %q or %q", c.Security, StartTLS, None)
 	}
 	if _, err := ldap.CompileFilter(c.filterFor("a@example.com")); err != nil {
@@ -80,15 +81,6 @@ func (c Config) Check() error {
 		return fmt.Errorf("security is none, and %s is another machine; a password would cross the network in the clear: use ldaps:// or starttls", u.Hostname())
 	}
 	return nil
-}
-
-func contains(word string, words ...string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // onThisMachine takes addresses alone and the one name that every system gives
