@@ -51,6 +51,7 @@ func reasonRows() []row {
 		{"", refusal(codes.ResourceExhausted, controlv1.Reason_REASON_OVERLOADED, retryIn(90*time.Second)), tr, enroll.CodeControlOverloaded, true, 90 * time.Second},
 		{"", reason(controlv1.Reason_REASON_MALFORMED), tr, enroll.CodeControlRejected, true, 0},
 		{"", reason(controlv1.Reason_REASON_UNAVAILABLE), tr, enroll.CodeControlUnreachable, true, 0},
+		{"", reason(controlv1.Reason_REASON_PUBLICATION_INVALID), final, enroll.CodeControlRejected, false, 0},
 		{"", reason(controlv1.Reason_REASON_CODE_WRONG), enroll.Waiting, enroll.CodeChallengePending, false, 0},
 		{"", reason(controlv1.Reason_REASON_CODE_EXPIRED), enroll.Waiting, enroll.CodeChallengePending, false, 0},
 	}

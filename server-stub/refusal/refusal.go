@@ -55,7 +55,7 @@ func codeOf(reason controlv1.Reason) codes.Code {
 	case controlv1.Reason_REASON_DEVICE_PENDING, controlv1.Reason_REASON_LINT_FAILED, controlv1.Reason_REASON_CODE_EXPIRED:
 		return codes.FailedPrecondition
 	case controlv1.Reason_REASON_CSR_INVALID, controlv1.Reason_REASON_KEY_UNSUITABLE, controlv1.Reason_REASON_MALFORMED,
-		controlv1.Reason_REASON_CODE_WRONG:
+		controlv1.Reason_REASON_CODE_WRONG, controlv1.Reason_REASON_PUBLICATION_INVALID:
 		return codes.InvalidArgument
 	case controlv1.Reason_REASON_CSR_CHANGED, controlv1.Reason_REASON_KEY_REUSED:
 		return codes.AlreadyExists
