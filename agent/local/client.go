@@ -89,6 +89,7 @@ func (d Dialer) Connect(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the service: %w", err), first.Close())
 	}
+	conn.Connect() // at once: the service hangs up on whoever says nothing for [Limits.Handshake]
 	return &Client{conn: conn, api: localv1.NewAgentServiceClient(conn)}, nil
 }
 

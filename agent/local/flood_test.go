@@ -191,6 +191,17 @@ func TestHalfOpenConnectionsAreClosed(t *testing.T) {
 	}
 }
 
+// Whoever connects and thinks before the first call is no half-open connection.
+func TestAClientMayThinkBeforeItsFirstCall(t *testing.T) {
+	const handshake = 200 * time.Millisecond
+	h := open(t, func(s *Server) { s.Limits.Handshake = handshake })
+	c := h.client("1000")
+	time.Sleep(2 * handshake)
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCallsBeyondTheRateAreRefused(t *testing.T) {
 	h := open(t, func(s *Server) { s.Limits.Burst, s.Limits.Rate = 5, 0.001 })
 	c := h.client("1000")
