@@ -63,9 +63,9 @@ func (c *calls) of(method string) int {
 	return c.counts[method]
 }
 
-// TestServerClock is case F5: this machine's clock is wrong, seen from the
-// server's. (The clock of Go programs cannot be moved from outside: they do not
-// ask the C library. So it is the server's that is moved.)
+// TestServerClock is case F5 from the beginning: this machine's clock is wrong
+// before it ever joined, seen from the server's, which is moved here. [TestClock]
+// moves the machine's.
 func TestServerClock(t *testing.T) {
 	t.Parallel()
 	for name, skew := range map[string]time.Duration{"day ahead": 24 * time.Hour, "hour behind": -time.Hour} {
