@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -231,4 +232,30 @@ func FuzzPlain(f *testing.F) {
 			t.Errorf("%q, %q is plain, and zlint finds %v", text, country, found)
 		}
 	})
+}
+
+// TestManyAtOnce has one linter judge certificates in several goroutines, as a
+// busy server does: what one of them looks at is no other's. (The race detector
+// sees what zcrypto remembers in a certificate.)
+func TestManyAtOnce(t *testing.T) {
+	linter, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificates := corpus(t)
+	want := map[string][]string{}
+	for what, der := range certificates {
+		want[what] = linter.unspared(t, der)
+	}
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for what, der := range certificates {
+				if got := words(linter.Findings(der)); !slices.Equal(got, want[what]) {
+					t.Errorf("%s: found %q, want %q", what, got, want[what])
+				}
+			}
+		})
+	}
+	wait.Wait()
 }
