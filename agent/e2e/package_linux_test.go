@@ -76,6 +76,7 @@ func TestPackage(t *testing.T) {
 		{"a user is logged in", r.login},
 		{"apt install", r.install},
 		{"hardening", r.hardening},
+		{"upgrade and rollback in mid-enrollment", r.upgradedMidway},
 		{"proved certificate", r.proved},
 		{"kill -9", r.killed},
 		{"a desktop comes up", r.desktop},
@@ -100,7 +101,7 @@ func (r *rollout) found(t *testing.T) {
 	must(t, err)
 	platformtest.NeedFile(t, "server-stub in bin (make build)", filepath.Join(bin, "server-stub"))
 	r.world = &e2e.World{
-		Bin: bin, Dir: t.TempDir(), Consent: "silent", Profile: "employee-dual",
+		Bin: bin, Dir: t.TempDir(), Consent: "silent", Profile: "employee-dual", Rule: []string{"approval: administrator"},
 		Employees: []e2e.Employee{{Account: "alice", Mailbox: "alice@example.com", Given: "Alice", Surname: "Example"}},
 	}
 	must(t, r.world.Founded(t.Context()))
@@ -218,6 +219,44 @@ func (r *rollout) hardening(t *testing.T) {
 			t.Errorf("%s: %s, want %o root:root", path, got, want)
 		}
 	}
+}
+
+// upgradedMidway changes the version twice while an enrollment waits for an
+// administrator, and then has him approve it. Later ones need nobody.
+func (r *rollout) upgradedMidway(t *testing.T) {
+	waits := func(s status.Report) bool {
+		return s.Device.Joined && len(s.Users) == 1 && len(s.Credentials) == 1 && s.Credentials[0].State == enroll.Submitted
+	}
+	before := r.await(t, 60*time.Second, "a request that waits", waits)
+	for _, step := range []struct{ version, path string }{{"999.0.0", r.repacked(t, "999.0.0")}, {r.version(t), inMachine}} {
+		r.apt(t, "install", "--allow-downgrades", step.path)
+		if got := r.version(t); got != step.version {
+			t.Errorf("installed: %s, want %s", got, step.version)
+		}
+		now := r.await(t, 60*time.Second, "the request again under version "+step.version, waits)
+		if now.Device.ID != before.Device.ID || now.Credentials[0].ID != before.Credentials[0].ID {
+			t.Errorf("%s of device %s, before %s of device %s", now.Credentials[0].ID, now.Device.ID, before.Credentials[0].ID, before.Device.ID)
+		}
+	}
+	reference := regexp.MustCompile(`"reference": *"([^"]+)"`).FindStringSubmatch(r.central(t, "requests", "--json"))
+	if reference == nil {
+		t.Fatalf("nothing waits: %s", r.central(t, "requests"))
+	}
+	r.central(t, "request", "approve", reference[1])
+	now := r.await(t, 60*time.Second, "a proved certificate", usable)
+	if now.Credentials[0].ID != before.Credentials[0].ID {
+		t.Errorf("another enrollment was begun: %s, before %s", now.Credentials[0].ID, before.Credentials[0].ID)
+	}
+	r.world.Rule = nil
+	must(t, r.world.WritePolicy("silent"))
+	r.central(t, "policy", "apply")
+}
+
+func (r *rollout) central(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := r.world.Central(t.Context(), args...)
+	must(t, err)
+	return out
 }
 
 func usable(s status.Report) bool {
