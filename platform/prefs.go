@@ -263,13 +263,18 @@ func (f prefsFile) with(name string, statement []byte) (prefsFile, error) {
 	if p, ok := f.find(name); ok {
 		data = append(append(append(data, f.data[:p.start]...), statement...), f.data[p.end:]...)
 	} else {
-		data = append(data, f.data...)
-		if len(data) > 0 && data[len(data)-1] != '\n' {
-			data = append(data, f.newline()...)
-		}
+		data = append(append(data, f.data...), f.missingEnd()...)
 		data = append(append(data, statement...), f.newline()...)
 	}
 	return newPrefsFile(data)
+}
+
+// missingEnd is the end that the file's last line lacks, or empty.
+func (f prefsFile) missingEnd() string {
+	if len(f.data) == 0 || f.data[len(f.data)-1] == '\n' {
+		return ""
+	}
+	return f.newline()
 }
 
 // without gives the file with a statement taken out, and its line if nothing

@@ -93,7 +93,7 @@ func FuzzPrefs(f *testing.F) {
 		if p, ok := changed.find(name); !ok || p.value != value {
 			t.Fatalf("set to %q, reads %v", value, p.value)
 		}
-		restored := former{Statements: map[string]*string{name: nil}, Unterminated: len(data) > 0 && data[len(data)-1] != '\n'}
+		restored := former{Statements: map[string]*string{name: nil}, Ended: file.missingEnd()}
 		if had {
 			text := string(data[before.start:before.end])
 			restored.Statements[name] = &text

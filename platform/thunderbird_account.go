@@ -303,8 +303,8 @@ func (a *thunderbirdAccount) failed(what string, err error) error {
 // statements, or null where there was none.
 type former struct {
 	Statements map[string]*string `json:"statements"`
-	// Unterminated says that the file's last line had no end.
-	Unterminated bool `json:"unterminated,omitempty"`
+	// Ended is the line end that the first change gave to the file's last line.
+	Ended string `json:"ended,omitempty"`
 }
 
 func (a *thunderbirdAccount) records() (map[string]former, error) {
@@ -345,7 +345,7 @@ func (a *thunderbirdAccount) remember(f prefsFile, list []prefChange) error {
 	}
 	mine, ok := all[a.identity]
 	if !ok {
-		mine = former{Statements: map[string]*string{}, Unterminated: len(f.data) > 0 && f.data[len(f.data)-1] != '\n'}
+		mine = former{Statements: map[string]*string{}, Ended: f.missingEnd()}
 	}
 	news := false
 	for _, c := range list {
@@ -411,10 +411,7 @@ func (r former) restore(f prefsFile) (data []byte, err error) {
 			return nil, fmt.Errorf("put %s back: %w", name, err)
 		}
 	}
-	if r.Unterminated {
-		return bytes.TrimSuffix(f.data, []byte(f.newline())), nil
-	}
-	return f.data, nil
+	return bytes.TrimSuffix(f.data, []byte(r.Ended)), nil
 }
 
 // dbKey names a certificate as NSS and Thunderbird do: base64 of two zero words,
