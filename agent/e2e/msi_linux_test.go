@@ -96,6 +96,9 @@ var wantedCells = []struct{ table, key, value, column, want string }{
 	{"Directory", "Directory", "INSTALLDIR", "Directory_Parent", "ProgramFiles64Folder"},
 }
 
+// noticesFile is the one file that is no program.
+const noticesFile = "NoticesText"
+
 // judgeMSI says what is wrong with a package.
 func judgeMSI(t tables) (wrong []string) {
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -104,9 +107,14 @@ func judgeMSI(t tables) (wrong []string) {
 			complain("%s, %s: %s is %q, not %q", w.table, w.value, w.column, got, w.want)
 		}
 	}
-	for _, table := range []string{"CustomAction", "LockPermissions", "MsiFileHash"} {
+	for _, table := range []string{"CustomAction", "LockPermissions"} {
 		if len(t[table]) > 0 { // LockPermissions beside MsiLockPermissionsEx is error 1941
 			complain("%s has rows", table)
+		}
+	}
+	for file := range t["MsiFileHash"] { // for files without a version
+		if file != noticesFile {
+			complain("%s has a hash", file)
 		}
 	}
 	for name, c := range t["Component"] {
@@ -165,7 +173,7 @@ func judgeUpgrade(t tables) (wrong []string) {
 		}
 	}
 	for name, f := range t["File"] {
-		if f["Version"] != version+".0" {
+		if name != noticesFile && f["Version"] != version+".0" {
 			wrong = append(wrong, fmt.Sprintf("%s has version %q in a package of version %s", name, f["Version"], version))
 		}
 	}
@@ -185,6 +193,7 @@ func TestMSI(t *testing.T) {
 	}
 	dir := t.TempDir()
 	output(t, "msiextract", "--directory", dir, msi)
+	judgeNotices(t, "windows", read(filepath.Join(dir, "smime-agent", "NOTICES.txt")))
 	number := all["Property"]["ProductVersion"]["Value"] + ".0"
 	for _, name := range []string{"smime-agent.exe", "smime-helper.exe"} {
 		found, err := filepath.Glob(filepath.Join(dir, "smime-agent", name))
@@ -239,6 +248,7 @@ func TestMSIJudge(t *testing.T) {
 		{"InstallExecuteSequence", "RemoveExistingProducts", "Sequence", "6601", "RemoveExistingProducts does not come before ProcessComponents"},
 		{"Component", "Agent", "Attributes", "0", "not one of 64 bits"},
 		{"File", "AgentExe", "Version", "", "AgentExe has version"},
+		{"MsiFileHash", "AgentExe", "HashPart1", "1", "AgentExe has a hash"},
 		{"LaunchCondition", "NOT WIX_DOWNGRADE_DETECTED", "Description", "No.", "downgrade is not refused"},
 		{"Property", "SecureCustomProperties", "Value", "SERVERURL", "JOINTOKEN does not reach"},
 	} {
