@@ -27,6 +27,8 @@ done
 install -m 644 installer/macos/LaunchDaemons/*.plist "$root/Library/LaunchDaemons/"
 install -m 644 installer/macos/LaunchAgents/*.plist "$root/Library/LaunchAgents/"
 install -m 755 installer/macos/uninstall.sh "$root/opt/smime-agent/uninstall"
+installer/notices.sh darwin >"$root/opt/smime-agent/NOTICES"
+chmod 644 "$root/opt/smime-agent/NOTICES"
 # /etc is a link on macOS, and a package must not put a folder in its place.
 echo /opt/smime-agent/bin > "$root/private/etc/paths.d/smime-agent"
 
