@@ -2,6 +2,7 @@ package lint
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,9 +119,11 @@ func (p *parts) names(san cryptobyte.String) bool {
 type skeleton struct {
 	// sample is one of them, as zcrypto reads it.
 	sample *zx509.Certificate
-	// findings are those of the fixed lints, for certificates that begin between
-	// from and until: lints take effect at a date.
+	// findings are those of the fixed lints, and others the lints that each
+	// certificate is to pass, for certificates that begin between from and until: lints
+	// take effect at a date.
 	findings    []Finding
+	others      []*zlint.CertificateLint
 	from, until time.Time
 }
 
@@ -152,9 +155,9 @@ func (s *skeletons) keep(p parts, k *skeleton) {
 }
 
 // until is when a lint takes effect, or ends, next after a moment.
-func until(lints []*zlint.CertificateLint, moment time.Time) time.Time {
+func until(moment time.Time, all ...[]*zlint.CertificateLint) time.Time {
 	next := moment.AddDate(1, 0, 0)
-	for _, l := range lints {
+	for _, l := range slices.Concat(all...) {
 		for _, date := range []time.Time{l.EffectiveDate, l.IneffectiveDate} {
 			if date.After(moment) && date.Before(next) {
 				next = date
