@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 //
 // Every certificate is linted by all of them; what costs is spared where it
 // changes nothing: the lints that read only what a certificate has in common with
-// others of its kind ([fixed]) run once for the kind, those that tell from it that
+// others of its kind ([fixed], [formal]) run once for the kind, those that tell from it that
 // they are about other kinds of certificate ([gated]) are asked once, and zcrypto, which zlint
 // reads by, parses one certificate of the kind in full and of the others what differs.
 type Linter struct {
@@ -75,11 +75,11 @@ func New() (*Linter, error) {
 		return nil, fmt.Errorf("choose lints: %w", err)
 	}
 	l := &Linter{config: registry.GetConfiguration(), gated: gated()}
-	fixed, subject := fixed(), ofSubject()
+	fixed, formal, subject := fixed(), formal(), ofSubject()
 	for _, lint := range registry.CertificateLints().Lints() {
 		switch {
 		case strings.HasPrefix(lint.Name, "n_"): // a notice, which is less than a warning
-		case fixed[lint.Name]:
+		case fixed[lint.Name], formal[lint.Name]:
 			l.fixed = append(l.fixed, lint)
 		case subject[lint.Name]:
 			l.ofSubject = append(l.ofSubject, lint)
