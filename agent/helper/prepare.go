@@ -14,8 +14,8 @@ import (
 // turnOfMail lets one task at a time write into mail programs.
 const turnOfMail = "mail programs"
 
-// Prepare has the user's mail programs use a credential, as policy wants, and
-// says how far each account is. A program that cannot be written now, or at all,
+// Prepare has the user's mail programs use a credential, as policy wants, or puts
+// back what they had before, and says how far each account is. A program that cannot be written now, or at all,
 // is no error: its account says so. None is no error either.
 func (s *Session) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
 	p, err := s.preparing(w)
@@ -73,7 +73,12 @@ func (p *preparing) all(ctx context.Context) []enroll.MailAccount {
 		for _, mailbox := range p.wanted.Mailboxes {
 			accounts, err := program.Accounts(ctx, mailbox)
 			for _, a := range accounts {
-				list = append(list, p.one(ctx, program, a))
+				switch ours := a.Info().Store == p.wanted.Store; {
+				case !p.wanted.Undo:
+					list = append(list, p.one(ctx, program, a))
+				case ours: // no other credential's account
+					list = append(list, p.undone(ctx, program, a))
+				}
 			}
 			if err != nil && ctx.Err() == nil {
 				list = append(list, p.failed(enroll.MailAccount{Program: program.Name(), Mailbox: mailbox}, err))
@@ -92,6 +97,20 @@ func (p *preparing) failed(made enroll.MailAccount, err error) enroll.MailAccoun
 		made.State = enroll.MailManaged
 	default:
 		p.session.Log.Warn("mail program not prepared", "enrollment", p.wanted.ID, "program", made.Program, "account", made.ID, "error", err.Error())
+	}
+	return made
+}
+
+// undone puts one account back to what it had before the agent came.
+func (p *preparing) undone(ctx context.Context, program platform.MailProgram, a platform.MailAccount) enroll.MailAccount {
+	info := a.Info()
+	made := enroll.MailAccount{Program: program.Name(), Title: info.Title, ID: info.ID, Mailbox: info.Mailbox, Store: info.Store, State: enroll.MailUndone}
+	before, unread := a.Settings(ctx) // only to tell whether anything changed
+	if err := a.Undo(ctx); err != nil {
+		return p.failed(made, fmt.Errorf("undo: %w", err))
+	}
+	if after, err := a.Settings(ctx); unread == nil && err == nil {
+		made.Changed = len(before.Differing(after)) > 0 || len(after.Differing(before)) > 0
 	}
 	return made
 }

@@ -207,3 +207,48 @@ func TestPreparedAtClose(t *testing.T) {
 		}
 	})
 }
+
+// TestUndone: what the program had before comes back, byte for byte, at once or
+// when it is closed; what was asked for last holds.
+func TestUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		was := platform.MailSettings{Sign: platform.Off, Cipher: "aes-128"}
+		w, p := office(t, was)
+		before := p.Bytes("1")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		told := 0
+		go w.session.WatchPrograms(ctx, 0, func() { told++ })
+		task := preparation(platformtest.MailCertificate(t, mailbox))
+		undo := task
+		undo.Undo, undo.Rule = true, enroll.MailRule{Programs: []string{"*"}}
+		prepared(t, w.session, task)
+		p.Run(true)
+		if a := prepared(t, w.session, undo); a.State != enroll.MailBusy {
+			t.Fatalf("beside the open program: %+v", a)
+		}
+		p.Run(false)
+		time.Sleep(2 * helper.DefaultCloseLook)
+		synctest.Wait()
+		if got := p.Bytes("1"); !slices.Equal(got, before) || told != 1 {
+			t.Errorf("%s, want %s; told %d times", got, before, told)
+		}
+		if a := prepared(t, w.session, undo); a.State != enroll.MailUndone || a.Changed {
+			t.Errorf("the second time: %+v", a)
+		}
+		p.Run(true)
+		prepared(t, w.session, task)
+		prepared(t, w.session, undo)
+		p.Run(false)
+		time.Sleep(2 * helper.DefaultCloseLook)
+		synctest.Wait()
+		if got := p.Bytes("1"); !slices.Equal(got, before) {
+			t.Errorf("a wish that is over was followed: %s", got)
+		}
+		other := undo
+		other.Store = "another"
+		if all, err := w.session.Prepare(t.Context(), other); err != nil || len(all) != 0 {
+			t.Errorf("another credential's account: %+v, %v", all, err)
+		}
+	})
+}

@@ -31,6 +31,8 @@ const (
 	ReasonNothing Reason = "nothing"
 	// ReasonWrongState: it is there, but not in a fitting state.
 	ReasonWrongState Reason = "wrong-state"
+	// ReasonRuled: policy rules it; only an administrator may do otherwise.
+	ReasonRuled Reason = "ruled-by-policy"
 	// ReasonTooMany: too many calls or connections of this user.
 	ReasonTooMany Reason = "too-many"
 	// ReasonInvalid: the request makes no sense.
@@ -70,6 +72,7 @@ var wire = map[Reason]codes.Code{
 	ReasonNotFound:   codes.NotFound,
 	ReasonNothing:    codes.NotFound,
 	ReasonWrongState: codes.FailedPrecondition,
+	ReasonRuled:      codes.PermissionDenied,
 	ReasonTooMany:    codes.ResourceExhausted,
 	ReasonInvalid:    codes.InvalidArgument,
 	ReasonInternal:   codes.Internal,

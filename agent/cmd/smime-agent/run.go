@@ -182,6 +182,7 @@ var wording = map[local.Reason]complaint{
 	local.ReasonNotFound:   {key: "notfound", code: exitFailed},
 	local.ReasonNothing:    {key: "nothing", code: exitFailed},
 	local.ReasonWrongState: {key: "wrongstate", code: exitFailed},
+	local.ReasonRuled:      {key: "ruled", code: exitFailed},
 	local.ReasonTooMany:    {key: "toomany", code: exitFailed},
 	local.ReasonInvalid:    {key: "badargument", code: exitFailed},
 	local.ReasonInternal:   {key: "internal", code: exitFailed},
