@@ -1,10 +1,10 @@
 package platform
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -132,10 +132,24 @@ func readINI(path string) ([]iniSection, error) {
 		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
 	}
 	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxINI+1))
+	if err != nil {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
+	}
+	if len(data) > maxINI {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %s is longer than %d bytes", path, maxINI)
+	}
+	return parseINI(data), nil
+}
+
+// maxINI bounds a file of which each profile takes some hundred bytes.
+const maxINI = 1 << 20
+
+// parseINI takes what it understands, as Mozilla's reader does.
+func parseINI(data []byte) []iniSection {
 	var all []iniSection
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+	for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+		line := strings.TrimSpace(text)
 		if strings.HasPrefix(line, "[") {
 			all = append(all, iniSection{name: strings.Trim(line, "[]"), values: map[string]string{}})
 			continue
@@ -144,10 +158,7 @@ func readINI(path string) ([]iniSection, error) {
 			all[len(all)-1].values[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
-	}
-	return all, nil
+	return all
 }
 
 // profile gives the folder if the section describes a profile that is there.

@@ -222,8 +222,11 @@ func parsePoint(params, point []byte) (*ecdsa.PublicKey, error) {
 	default:
 		return nil, errors.New("parse public key: unknown curve")
 	}
+	// A bare point begins with 4 (SEC 1 §2.3.3), which is the tag of an OCTET STRING
+	// too; now and then its first byte of x is a fitting length. Its size decides.
 	var inner []byte
-	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
+	bare := len(point) == 1+2*((curve.Params().BitSize+7)/8)
+	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 && !bare {
 		point = inner
 	}
 	key, err := ecdsa.ParseUncompressedPublicKey(curve, point)
