@@ -22,6 +22,8 @@ type MemoryKeychain struct {
 	Fail func(call string) error
 	// Extractable makes keys that can be taken out.
 	Extractable bool
+	// Locked says so when it is asked; what it refuses, Fail says.
+	Locked bool
 
 	mu      sync.Mutex
 	keys    []*memoryKey
@@ -94,6 +96,8 @@ func (m openMemory) Close() error {
 	m.Open--
 	return nil
 }
+
+func (m openMemory) Unlocked() (bool, error) { return !m.Locked, m.call("Unlocked") }
 
 func (m openMemory) Make(s security.Spec) (keychainRef, error) {
 	if err := m.call("Make"); err != nil {

@@ -43,6 +43,7 @@ type keychainPreferences interface {
 // keychain is an open keychain.
 type keychain interface {
 	io.Closer
+	Unlocked() (bool, error)
 	keychainItems
 	keychainCertificates
 	Public(label []byte) ([]byte, error)
@@ -90,16 +91,33 @@ func (s *keychainStore) use(ctx context.Context, what string, do func(k keychain
 	return nil
 }
 
-func (s *keychainStore) onOpen(do func(k keychain) error) error {
-	k, err := s.open()
+func (s *keychainStore) onOpen(do func(k keychain) error) error { return onKeychain(s.open, do) }
+
+// onKeychain runs a task on a keychain that is opened for it.
+func onKeychain(open func() (keychain, error), do func(k keychain) error) error {
+	k, err := open()
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	return errors.Join(do(k), k.Close())
+	return errors.Join(refusedBy(k, do(k)), k.Close())
+}
+
+// refusedBy tells a keychain that is locked from one that refuses. Where the
+// system may ask nobody, it says errSecAuthFailed of both (Globals.cpp,
+// keychainCredentials; securityd, establishOldSecrets).
+func refusedBy(k keychain, err error) error {
+	if !errors.Is(err, security.AuthFailed) {
+		return err
+	}
+	if unlocked, e := k.Unlocked(); e != nil || unlocked {
+		return err
+	}
+	return fmt.Errorf("%w: the keychain is locked: %w", ErrLocked, err)
 }
 
 // keychainSentinels say what the statuses mean here. No keychain at all counts
-// as locked, since somebody must act and the keys are not to be given up.
+// as locked, since somebody must act and the keys are not to be given up. In a
+// dark wake the Mac sleeps on for the person: nothing can be unlocked.
 var keychainSentinels = map[security.Status]error{
 	security.ItemNotFound:          ErrNotFound,
 	security.DuplicateItem:         ErrExists,
@@ -107,9 +125,19 @@ var keychainSentinels = map[security.Status]error{
 	security.NoDefaultKeychain:     ErrLocked,
 	security.NoSuchKeychain:        ErrLocked,
 	security.NotAvailable:          ErrLocked,
+	security.InteractionRequired:   ErrLocked,
+	security.InDarkWake:            ErrLocked,
 	security.AuthFailed:            ErrDenied,
 	security.UserCanceled:          ErrDenied,
+	security.WritePermission:       ErrDenied,
+	security.ReadOnly:              ErrDenied,
+	security.InsufficientClientID:  ErrDenied,
+	security.InvalidACL:            ErrDenied,
+	security.AuthorizationDenied:   ErrDenied,
+	security.AuthorizationCanceled: ErrDenied,
 	security.Unimplemented:         ErrUnsupported,
+
+	security.AuthorizationInteractionNotAllowed: ErrLocked,
 }
 
 // keychainSentinel puts the sentinel beside the status, which stays in the chain.

@@ -19,15 +19,17 @@ type keychainKey struct {
 	id     KeyID
 	public crypto.PublicKey
 	ref    keychainRef
+	// open opens the keychain that the key is in.
+	open func() (keychain, error)
 }
 
 type keychainRSA struct{ keychainKey }
 
 type keychainEC struct{ keychainKey }
 
-// newKeychainKey gives the reference back if it cannot use the key.
-func newKeychainKey(id KeyID, p keychainPair, ref keychainRef) (Key, error) {
-	k := keychainKey{id: id, public: p.public, ref: ref}
+// newKey gives the reference back if it cannot use the key.
+func (s *keychainStore) newKey(id KeyID, p keychainPair, ref keychainRef) (Key, error) {
+	k := keychainKey{id: id, public: p.public, ref: ref, open: s.open}
 	switch p.public.(type) {
 	case *rsa.PublicKey:
 		return keychainRSA{k}, nil
@@ -46,7 +48,19 @@ func (k keychainKey) wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(err, security.AuthFailed) {
+		err = k.refused(err)
+	}
 	return fmt.Errorf("%s with key %s: %w", what, k.id, keychainSentinel(err))
+}
+
+// refused is as [refusedBy], with the keychain opened to look at it.
+func (k keychainKey) refused(err error) error {
+	var told error
+	if e := onKeychain(k.open, func(c keychain) error { told = refusedBy(c, err); return nil }); e != nil {
+		return err // what went wrong first is what counts
+	}
+	return told
 }
 
 // The signatures by hash. A missing one is 0, which no key can.

@@ -44,7 +44,7 @@ func (s *keychainStore) Create(ctx context.Context, id KeyID, spec KeySpec) (Key
 		if err != nil {
 			return errors.Join(err, ref.Close())
 		}
-		made, err = newKeychainKey(id, public, ref)
+		made, err = s.newKey(id, public, ref)
 		return err
 	})
 	return made, err
@@ -111,7 +111,7 @@ func (s *keychainStore) Open(ctx context.Context, id KeyID) (Key, error) {
 		if err != nil {
 			return err
 		}
-		key, err = newKeychainKey(id, p, ref)
+		key, err = s.newKey(id, p, ref)
 		return err
 	})
 	return key, err

@@ -174,11 +174,21 @@ func TestKeychainSentinels(t *testing.T) {
 		security.NoDefaultKeychain:     platform.ErrLocked,
 		security.NoSuchKeychain:        platform.ErrLocked,
 		security.NotAvailable:          platform.ErrLocked,
+		security.InteractionRequired:   platform.ErrLocked,
+		security.InDarkWake:            platform.ErrLocked,
 		security.AuthFailed:            platform.ErrDenied,
+		security.WritePermission:       platform.ErrDenied,
+		security.ReadOnly:              platform.ErrDenied,
+		security.InsufficientClientID:  platform.ErrDenied,
+		security.InvalidACL:            platform.ErrDenied,
+		security.AuthorizationDenied:   platform.ErrDenied,
+		security.AuthorizationCanceled: platform.ErrDenied,
 		security.UserCanceled:          platform.ErrDenied,
 		security.Unimplemented:         platform.ErrUnsupported,
 		security.MissingEntitlement:    nil,
 		security.BadParameter:          nil,
+
+		security.AuthorizationInteractionNotAllowed: platform.ErrLocked,
 	} {
 		m := &platform.MemoryKeychain{Fail: failing("Open", status)}
 		_, err := m.Store().Keys(t.Context())
@@ -190,6 +200,46 @@ func TestKeychainSentinels(t *testing.T) {
 				t.Errorf("%v counts as %v, too", status, other)
 			}
 		}
+	}
+}
+
+// TestKeychainLocked: where nobody may be asked, the system says "authorization
+// failed" of a locked keychain as of one that refuses; the person must hear which
+// it is. A keychain that cannot tell refuses.
+func TestKeychainLocked(t *testing.T) {
+	m, id := &platform.MemoryKeychain{}, platformtest.NewID(t)
+	key := makeMacKey(t, m.Store(), id)
+	sign := func() error {
+		_, err := key.Sign(nil, make([]byte, 32), crypto.SHA256)
+		return err
+	}
+	list := func() error {
+		_, err := m.Store().Keys(t.Context())
+		return err
+	}
+	mail := func() error {
+		_, err := m.AppleMail(t.TempDir()).Accounts(t.Context(), "alice@example.com")
+		return err
+	}
+	for call, use := range map[string]func() error{"Sign": sign, "Items": list, "Certificates": mail} {
+		for _, locked := range []bool{true, false} {
+			m.Locked, m.Fail = locked, failing(call, security.AuthFailed)
+			if err := use(); errors.Is(err, platform.ErrLocked) != locked || errors.Is(err, platform.ErrDenied) == locked || !errors.Is(err, security.AuthFailed) {
+				t.Errorf("%s with locked = %v: %v", call, locked, err)
+			}
+		}
+		m.Locked, m.Fail = true, func(name string) error {
+			if name == call || name == "Unlocked" {
+				return security.AuthFailed
+			}
+			return nil
+		}
+		if err := use(); !errors.Is(err, platform.ErrDenied) || errors.Is(err, platform.ErrLocked) {
+			t.Errorf("%s of a keychain that cannot tell: %v", call, err)
+		}
+	}
+	if m.Open != 0 {
+		t.Errorf("%d keychains were left open", m.Open)
 	}
 }
 

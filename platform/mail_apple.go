@@ -57,11 +57,7 @@ func (p appleMail) Accounts(ctx context.Context, mailbox string) ([]MailAccount,
 }
 
 func (p appleMail) use(do func(k keychain) error) error {
-	k, err := p.open()
-	if err == nil {
-		err = errors.Join(do(k), k.Close())
-	}
-	if err != nil {
+	if err := onKeychain(p.open, do); err != nil {
 		return fmt.Errorf("preferences of the keychain: %w", keychainSentinel(err))
 	}
 	return nil

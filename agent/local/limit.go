@@ -24,7 +24,8 @@ type Limits struct {
 	// Handshake is how long a caller may take to the end of the HTTP/2 preface,
 	// and a helper to its Hello. Default 5 s.
 	Handshake time.Duration
-	// Idle closes a connection without calls. Default 1 min.
+	// Idle closes a connection without calls. Default 10 min: gRPC's timer for it
+	// also wakes the service for each helper that stays, once in each such span.
 	Idle time.Duration
 }
 
@@ -37,7 +38,7 @@ func (l Limits) orDefaults() Limits {
 	fill(&l.Sessions, 4)
 	fill(&l.Frame, 1<<20)
 	fill(&l.Handshake, 5*time.Second)
-	fill(&l.Idle, time.Minute)
+	fill(&l.Idle, 10*time.Minute)
 	return l
 }
 

@@ -22,7 +22,7 @@ mkdir -p "$out/man" "$out/completion"
 for program in smime-agent smime-helper; do
 	# The version is in the programs already; the stamp of version control would
 	# tell a clone from a tarball.
-	"$GO" build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$PKG_VERSION" -o "$out/" "./agent/cmd/$program"
+	"$GO" build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$PKG_VERSION" -o "$out/" "./agent/cmd/$program"
 done
 
 # What documents the programs comes out of them, so it fits them. A program built
@@ -30,13 +30,14 @@ done
 speaker=$out/smime-agent
 if [ "$PKG_ARCH" != "$("$GO" env GOHOSTARCH)" ]; then
 	speaker=$out/speaker
-	GOARCH='' CC='' "$GO" build -trimpath -buildvcs=false -o "$speaker" ./agent/cmd/smime-agent
+	GOARCH='' CC='' "$GO" build -trimpath -buildvcs=false -tags grpcnotrace -o "$speaker" ./agent/cmd/smime-agent
 fi
 "$speaker" man "$out/man"
 for shell in bash zsh fish; do "$speaker" completion "$shell" >"$out/completion/smime-agent.$shell"; done
 here=installer/linux
 cp $here/smime-helper.1 "$out/man/"
 gzip -9n "$out"/man/*.1
+GO="$GO" installer/notices.sh linux >"$out/copyright"
 cp $here/*.service $here/*.desktop $here/desktop-session $here/config.yaml $here/policy.yaml "$out/"
 
 # The lowest C library that has all the functions which the programs use.

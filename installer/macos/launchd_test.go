@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"howett.net/plist"
 )
 
-// job is what we use of launchd.plist(5); keys beyond are refused below.
+// job is what we use of launchd.plist(5); any other key is refused below.
 type job struct {
 	Label                  string
 	ProgramArguments       []string
@@ -65,9 +66,12 @@ func complaints(j job, file string, keys []string) []string {
 	expect(j.Umask == 0o077, "others can read what it writes")
 	expect(j.ProcessType == "Background", "it is no background process")
 	expect(j.StandardErrorPath == "" || strings.HasPrefix(j.StandardErrorPath, "/var/log/"), "its complaints go where others can write")
-	for _, key := range []string{"SessionCreate", "EnvironmentVariables", "UserName", "Sockets", "Program", "RootDirectory"} {
-		expect(!slices.Contains(keys, key), key+" is set")
+	for _, key := range keys {
+		_, known := reflect.TypeFor[job]().FieldByName(key)
+		expect(known, key+" is set")
 	}
+	again, isDict := j.KeepAlive.(map[string]any)
+	expect(!isDict || len(again) == 1 && again["SuccessfulExit"] == false, "it starts again for another reason than a failure")
 	return found
 }
 
@@ -105,12 +109,14 @@ func TestJobs(t *testing.T) {
 func TestJobsCatches(t *testing.T) {
 	const file = "LaunchDaemons/org.smime-agent.plist"
 	for what, spoil := range map[string]func(*job) []string{
-		"label":       func(j *job) []string { j.Label = "smime-agent"; return nil },
-		"program":     func(j *job) []string { j.ProgramArguments[0] = "/usr/local/bin/smime-agent"; return nil },
-		"start again": func(j *job) []string { j.KeepAlive = nil; return nil },
-		"others":      func(j *job) []string { j.Umask = 0o22; return nil },
-		"Session":     func(*job) []string { return []string{"SessionCreate"} },
-		"Environment": func(*job) []string { return []string{"EnvironmentVariables"} },
+		"label":          func(j *job) []string { j.Label = "smime-agent"; return nil },
+		"program":        func(j *job) []string { j.ProgramArguments[0] = "/usr/local/bin/smime-agent"; return nil },
+		"start again":    func(j *job) []string { j.KeepAlive = nil; return nil },
+		"others":         func(j *job) []string { j.Umask = 0o22; return nil },
+		"Session":        func(*job) []string { return []string{"SessionCreate"} },
+		"Environment":    func(*job) []string { return []string{"EnvironmentVariables"} },
+		"KeepAlives":     func(*job) []string { return []string{"KeepAlives"} },
+		"another reason": func(j *job) []string { j.KeepAlive = map[string]any{"Crashed": true}; return nil },
 	} {
 		j, keys := readJob(t, file)
 		more := spoil(&j)
@@ -121,8 +127,9 @@ func TestJobsCatches(t *testing.T) {
 }
 
 var (
-	command  = regexp.MustCompile(`(?m)^\s*(?:for \w+ in \$\()?(/\S+)`)
-	harmless = []string{"/bin/launchctl", "/bin/ps"}
+	command  = regexp.MustCompile(`(/(?:usr/)?s?bin/\w+)`)
+	bare     = regexp.MustCompile(`(?m)(?:^|[|;(!]|\|\||&&|then|do|until|while|if)\s*(launchctl|ps|awk|grep|sleep)\s`)
+	harmless = []string{"/bin/launchctl", "/bin/ps", "/usr/bin/awk", "/usr/bin/grep", "/bin/sleep"}
 )
 
 // TestScripts: what runs as root at installation parses, names programs by their
@@ -137,17 +144,21 @@ func TestScripts(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-n", path).CombinedOutput(); err != nil {
 			t.Errorf("%s: %s", name, out)
 		}
-		found := command.FindAllStringSubmatch(string(data), -1)
-		if len(found) < 3 {
+		_, script, _ := strings.Cut(string(data), "\n") // without the line that names the shell
+		found := command.FindAllString(script, -1)
+		if len(found) < 5 {
 			t.Errorf("%s: only %d commands", name, len(found))
 		}
 		for _, c := range found {
-			if !slices.Contains(harmless, c[1]) {
-				t.Errorf("%s runs %s", name, c[1])
+			if !slices.Contains(harmless, c) {
+				t.Errorf("%s runs %s", name, c)
 			}
 		}
-		for line := range strings.Lines(string(data)) {
-			if strings.Contains(line, "launchctl") && !strings.Contains(line, "org.smime-agent") {
+		if b := bare.FindString(script); b != "" {
+			t.Errorf("%s: %q is not called by its whole path", name, b)
+		}
+		for line := range strings.Lines(script) {
+			if strings.Contains(line, "launchctl") && !strings.Contains(strings.ReplaceAll(line, "\\", ""), "org.smime-agent") {
 				t.Errorf("%s: not about our jobs: %s", name, line)
 			}
 			for _, word := range []string{"curl", "rm ", "chmod", "chown", "sudo", "$HOME", "~/"} {

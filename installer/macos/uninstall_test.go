@@ -36,12 +36,16 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("%s stays", place)
 		}
 	}
+	daemon, _ := readJob(t, "LaunchDaemons/org.smime-agent.plist")
+	if log := daemon.StandardErrorPath; !strings.Contains(script, " "+log+"\n") {
+		t.Errorf("%s stays", log)
+	}
 	for _, never := range []string{"/Users", "$HOME", "~/", "login.keychain"} {
 		if strings.Contains(script, never) {
 			t.Errorf("it touches %s", never)
 		}
 	}
-	if bare := regexp.MustCompile(`(?m)^\s*(rm|rmdir|launchctl|security|pkgutil|ps|awk)\s`).FindString(script); bare != "" {
+	if bare := regexp.MustCompile(`(?m)^\s*(rm|rmdir|launchctl|security|pkgutil|ps|awk|sleep)\s`).FindString(script); bare != "" {
 		t.Errorf("%q is not called by its whole path", bare)
 	}
 }

@@ -30,14 +30,16 @@ mkdir -p "$out"
 for program in smime-agent smime-helper; do
 	flags="-s -w -buildid= -X main.version=$version"
 	if [ $program = smime-helper ]; then flags+=' -H=windowsgui'; fi # or every logon flashes a console
-	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 "$GO" build -trimpath -buildvcs=false -ldflags "$flags" -o "$out/" "./agent/cmd/$program"
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 "$GO" build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "$flags" -o "$out/" "./agent/cmd/$program"
 	"$winres" patch --no-backup --in "agent/cmd/$program/winres.json" --file-version "$number.0" --product-version "$number.0" "$out/$program.exe"
 done
+
+GO="$GO" installer/notices.sh windows | sed 's/$/\r/' >"$out/NOTICES.txt"
 
 # One package, one identity: both codes are drawn from all that goes into it, so
 # that two different packages never share one.
 uuid() {
-	(echo "$1 $number $version" && cat "$out"/*.exe "$here/smime-agent.wxs" "$here"/tables/*.idt "$here/build.sh") | sha256sum |
+	(echo "$1 $number $version" && cat "$out"/*.exe "$out/NOTICES.txt" "$here/smime-agent.wxs" "$here"/tables/*.idt "$here/build.sh") | sha256sum |
 		sed -E 's/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*/\1-\2-5\3-8\4-\5/' | tr a-f A-F
 }
 product=$(uuid product) package=$(uuid package)

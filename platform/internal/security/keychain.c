@@ -62,7 +62,7 @@ static CFMutableDictionaryRef query_create(SecKeychainRef keychain, CFStringRef 
 }
 
 // search gives query back and hands out an array; nothing found is an empty one.
-static kc_status search(CFMutableDictionaryRef query, kc_handle *out) {
+static kc_status search(CFMutableDictionaryRef CF_CONSUMED query, kc_handle *out) {
 	CFDictionarySetValue(query, kSecMatchLimit, kSecMatchLimitAll);
 	CFDictionarySetValue(query, kSecReturnRef, kCFBooleanTrue);
 	CFTypeRef found = NULL;
@@ -88,7 +88,7 @@ static kc_status search(CFMutableDictionaryRef query, kc_handle *out) {
 	return errSecSuccess;
 }
 
-// key_query searches keys of one class, by an attribute that is data if there
+// key_query_create searches keys of one class, by an attribute that is data if there
 // is any: the tag must never be another type (SecKey.cpp reads it unchecked).
 static CFMutableDictionaryRef key_query_create(SecKeychainRef keychain, CFStringRef class,
 	CFStringRef attribute, const uint8_t *value, size_t value_len) {
@@ -185,17 +185,16 @@ kc_status kc_keys_take(kc_handle list, size_t index, kc_handle *out) {
 	return errSecSuccess;
 }
 
-// item_delete deletes one item by reference. Never an identity, nor
-// kSecClassIdentity: that deletes both keys and the certificate (SecItem.cpp,
-// _DeleteIdentity).
-static kc_status item_delete(SecKeychainRef keychain, CFStringRef class, CFTypeRef item) {
-	CFArrayRef items = kc_single_create(item);
-	if (items == NULL) {
+// item_delete deletes the one item of a query by reference, and gives the query
+// back. Never an identity, nor kSecClassIdentity: that deletes both keys and the
+// certificate (SecItem.cpp, _DeleteIdentity).
+static kc_status item_delete(CFMutableDictionaryRef CF_CONSUMED query, CFTypeRef item) {
+	if (query == NULL) {
 		return errSecAllocate;
 	}
-	CFMutableDictionaryRef query = query_create(keychain, class);
-	if (query == NULL) {
-		CFRelease(items);
+	CFArrayRef items = kc_single_create(item);
+	if (items == NULL) {
+		CFRelease(query);
 		return errSecAllocate;
 	}
 	CFDictionarySetValue(query, kSecMatchItemList, items);
@@ -205,12 +204,18 @@ static kc_status item_delete(SecKeychainRef keychain, CFStringRef class, CFTypeR
 	return status;
 }
 
+// key_delete names the class: both keys of a pair bear the same label, and
+// without a class every key of the keychain is compared with this one.
+static kc_status key_delete(SecKeychainRef keychain, CFStringRef class, CFTypeRef key) {
+	return item_delete(key_query_create(keychain, class, NULL, NULL, 0), key);
+}
+
 kc_status kc_keys_delete(kc_handle keychain, kc_handle list, size_t index) {
 	SecKeyRef key = key_entry(list, index);
 	if (key == NULL) {
 		return errSecParam;
 	}
-	return item_delete((SecKeychainRef)keychain, kSecClassKey, key);
+	return key_delete((SecKeychainRef)keychain, kSecAttrKeyClassPrivate, key);
 }
 
 // publics lists the public keys with a label.
@@ -251,7 +256,7 @@ kc_status kc_public_delete(kc_handle keychain, const uint8_t *label, size_t labe
 	}
 	for (size_t i = 0; status == errSecSuccess && i < kc_count(list); i++) {
 		CFTypeRef key = entry(list, i, SecKeyGetTypeID());
-		status = key == NULL ? errSecInternalComponent : item_delete((SecKeychainRef)keychain, kSecClassKey, key);
+		status = key == NULL ? errSecInternalComponent : key_delete((SecKeychainRef)keychain, kSecAttrKeyClassPublic, key);
 	}
 	kc_release(list);
 	return status;
@@ -270,7 +275,7 @@ kc_status kc_certificates_delete(kc_handle keychain, kc_handle list, size_t inde
 	if (certificate == NULL) {
 		return errSecParam;
 	}
-	return item_delete((SecKeychainRef)keychain, kSecClassCertificate, certificate);
+	return item_delete(query_create((SecKeychainRef)keychain, kSecClassCertificate), certificate);
 }
 
 static kc_status certificate_create(const uint8_t *der, size_t der_len, SecCertificateRef *out) {
@@ -397,6 +402,9 @@ kc_status kc_identity_preferred(const char *address, int32_t use, kc_bytes *out)
 	CFRelease(identity);
 	if (status != errSecSuccess) {
 		return status;
+	}
+	if (certificate == NULL) {
+		return errSecDecode; // that is how it tells of one that it cannot read (SecIdentity.cpp)
 	}
 	status = kc_hand_out(SecCertificateCopyData(certificate), NULL, out);
 	CFRelease(certificate);

@@ -10,22 +10,33 @@ import "fmt"
 // Status is an OSStatus that a call answered: an error, unless it is 0.
 type Status int32
 
-// The statuses that have a meaning of their own here (SecBase.h).
+// The statuses that have a meaning of their own here (SecBase.h; those from
+// -60005 on are of Authorization.h).
 const (
 	Unimplemented         Status = -4
 	BadParameter          Status = -50
+	WritePermission       Status = -61
 	UserCanceled          Status = -128
 	NotAvailable          Status = -25291
+	ReadOnly              Status = -25292
 	AuthFailed            Status = -25293
 	NoSuchKeychain        Status = -25294
 	DuplicateItem         Status = -25299
 	ItemNotFound          Status = -25300
 	NoDefaultKeychain     Status = -25307
 	InteractionNotAllowed Status = -25308
+	InteractionRequired   Status = -25315
+	InDarkWake            Status = -25320
 	NotSigner             Status = -26267
 	Undecodable           Status = -26275
 	MissingEntitlement    Status = -34018
 	InternalComponent     Status = -2070
+
+	AuthorizationDenied                Status = -60005
+	AuthorizationCanceled              Status = -60006
+	AuthorizationInteractionNotAllowed Status = -60007
+	InsufficientClientID               Status = -67586
+	InvalidACL                         Status = -67702
 )
 
 // names are Apple's, so that a search for them leads somewhere.
@@ -35,6 +46,10 @@ var names = map[Status]string{
 	DuplicateItem: "errSecDuplicateItem", ItemNotFound: "errSecItemNotFound", NoDefaultKeychain: "errSecNoDefaultKeychain",
 	InteractionNotAllowed: "errSecInteractionNotAllowed", NotSigner: "errSecNotSigner", Undecodable: "errSecDecode",
 	MissingEntitlement: "errSecMissingEntitlement", InternalComponent: "errSecInternalComponent",
+	WritePermission: "errSecWrPerm", ReadOnly: "errSecReadOnly", InteractionRequired: "errSecInteractionRequired", InDarkWake: "errSecInDarkWake",
+	AuthorizationDenied: "errAuthorizationDenied", AuthorizationCanceled: "errAuthorizationCanceled",
+	AuthorizationInteractionNotAllowed: "errAuthorizationInteractionNotAllowed",
+	InsufficientClientID:               "errSecInsufficientClientID", InvalidACL: "errSecInvalidACL",
 }
 
 func (s Status) Error() string {
