@@ -51,9 +51,11 @@ const (
 	identityDefaultPref = "mail.identity.default."
 )
 
-// profilePrefs are both files of a profile.
+// profilePrefs are both files of a profile, and what the installation's policies
+// say.
 type profilePrefs struct {
 	own, over prefsFile
+	policies  prefPolicies
 }
 
 // readPrefs reads a profile's files; one without prefs.js was never started.
@@ -94,12 +96,27 @@ func readPrefsFile(path string) (prefsFile, error) {
 
 // value is what holds at the next start.
 func (p profilePrefs) value(name string) any {
+	held, drops := p.policies.held[name]
+	if held != nil {
+		return held
+	}
 	for _, f := range []prefsFile{p.over, p.own} {
-		if s, ok := f.find(name); ok {
+		if s, ok := f.find(name); ok && !drops {
 			return s.value
 		}
 	}
-	return nil
+	return p.policies.defaults[name]
+}
+
+// holder says who else holds a preference; empty if it is the profile's own.
+func (p profilePrefs) holder(name string) string {
+	if _, held := p.policies.held[name]; held {
+		return "Thunderbird's policies"
+	}
+	if _, held := p.over.find(name); held {
+		return userPrefs
+	}
+	return ""
 }
 
 func (p profilePrefs) text(name string) string {
@@ -139,8 +156,14 @@ func (a *thunderbirdAccount) of(p profilePrefs, name string) any {
 	return p.value(identityDefaultPref + name)
 }
 
-func (a *thunderbirdAccount) Settings(context.Context) (MailSettings, error) {
+func (a *thunderbirdAccount) prefs() (profilePrefs, error) {
 	p, err := readPrefs(a.profile.dir)
+	p.policies = a.profile.of.policies()
+	return p, err
+}
+
+func (a *thunderbirdAccount) Settings(context.Context) (MailSettings, error) {
+	p, err := a.prefs()
 	if err != nil {
 		return MailSettings{}, a.failed("read settings", err)
 	}
@@ -242,7 +265,7 @@ func (a *thunderbirdAccount) Apply(ctx context.Context, want MailSettings) (bool
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	p, err := readPrefs(a.profile.dir)
+	p, err := a.prefs()
 	if err != nil {
 		return false, a.failed("read settings", err)
 	}
@@ -251,8 +274,8 @@ func (a *thunderbirdAccount) Apply(ctx context.Context, want MailSettings) (bool
 		return false, err
 	}
 	for _, c := range list {
-		if _, held := p.over.find(c.name); held {
-			return false, a.failed("set "+c.name, fmt.Errorf("%s has it: %w", userPrefs, ErrManaged))
+		if who := p.holder(c.name); who != "" {
+			return false, a.failed("set "+c.name, fmt.Errorf("%s has it: %w", who, ErrManaged))
 		}
 	}
 	if err := a.closed(); err != nil {

@@ -140,10 +140,17 @@ func (b *thunderbird) quit() {
 
 // send composes a message as a person does and sends it; whether it is signed is
 // Thunderbird's default.
-func (b *thunderbird) send(to, subject, text string) {
+func (b *thunderbird) send(to, subject, text string) { b.compose(to, subject, text, false) }
+
+// sendSealed has it encrypted too, by the button of the compose window.
+func (b *thunderbird) sendSealed(to, subject, text string) { b.compose(to, subject, text, true) }
+
+// compose waits until Thunderbird has looked for the recipients' certificates,
+// where it looks for them.
+func (b *thunderbird) compose(to, subject, text string, sealed bool) {
 	b.t.Helper()
 	b.run(`
-		const [to, subject, text] = args;
+		const [to, subject, text, sealed] = args;
 		const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
 		fields.to = to; fields.subject = subject; fields.body = text + "\r\n";
 		const params = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
@@ -159,14 +166,18 @@ func (b *thunderbird) send(to, subject, text string) {
 		}
 		if (!win || !win.gMsgCompose) throw new Error("no compose window");
 		await sleep(1500);
-		if (win.gSendEncrypted) { win.gSendEncrypted = false; if (win.setEncSigFlagsToSecurityInfo) win.setEncSigFlagsToSecurityInfo(); }
+		if (win.gSendEncrypted != sealed) win.toggleEncryptMessage();
+		const checked = () => !win.gCheckEncryptionStateCompletionIsPending && !win.gCheckEncryptionStateNeedsRestart;
+		for (let calm = 0, i = 0; calm < 5 && i < 300; i++) { calm = checked() ? calm + 1 : 0; await sleep(100); }
+		if (!checked()) throw new Error("the recipients are still being looked up");
+		if (sealed && (!win.gSendEncrypted || win.gEmailsWithMissingCerts.length)) throw new Error("no certificate of " + win.gEmailsWithMissingCerts);
 		const sent = new Promise((resolve, reject) => win.gMsgCompose.addMsgSendListener({
 			QueryInterface: ChromeUtils.generateQI(["nsIMsgSendListener"]),
 			onStartSending() {}, onProgress() {}, onSendProgress() {}, onStatus() {}, onGetDraftFolderURI() {}, onSendNotPerformed() {}, onTransportSecurityError() {},
 			onStopSending(id, status, msg) { status == 0 ? resolve("sent") : reject(new Error("status " + status + " " + msg)); },
 		}));
 		win.goDoCommand("cmd_sendNow");
-		return sent;`, to, subject, text)
+		return sent;`, to, subject, text, sealed)
 }
 
 // opens reads a message of the inbox by its subject and gives its text.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,6 +45,23 @@ func tbPrefs(o *postOffice, port string) string {
 		"security.OCSP.enabled": 0, "services.settings.server": "data:,#remote-settings-dummy/v1", "mailnews.auto_config_url": "",
 		"app.normandy.enabled": false, "network.captive-portal-service.enabled": false, "network.connectivity-service.enabled": false,
 		"extensions.blocklist.enabled": false, "marionette.port": portNumber(port),
+	} {
+		if s, ok := value.(string); ok {
+			value = fmt.Sprintf("%q", s)
+		}
+		fmt.Fprintf(&b, "user_pref(%q, %v);\n", name, value)
+	}
+	return b.String()
+}
+
+// ldapPrefs are an administrator's: the company's directory, in which Thunderbird
+// completes addresses and looks for certificates.
+func ldapPrefs(s *slapd) string {
+	var b strings.Builder
+	for name, value := range map[string]any{
+		"ldap_2.servers.company.uri": s.url + "/" + ldapBase + "??sub?(objectclass=*)", "ldap_2.servers.company.description": "Company",
+		"ldap_2.servers.company.dirType": 0, "ldap_2.servers.company.position": 3, "ldap_2.servers.company.filename": "company.sqlite",
+		"ldap_2.autoComplete.useDirectory": true, "ldap_2.autoComplete.directoryServer": "ldap_2.servers.company",
 	} {
 		if s, ok := value.(string); ok {
 			value = fmt.Sprintf("%q", s)
@@ -176,6 +194,12 @@ func (w *world) judgeSigned(o *postOffice, number int, text string, by *x509.Cer
 	if n != number {
 		w.t.Fatalf("%d messages were sent", n)
 	}
+	w.judgeContent(message, text, by)
+}
+
+// judgeContent has openssl verify a signed message.
+func (w *world) judgeContent(message []byte, text string, by *x509.Certificate) {
+	w.t.Helper()
 	in, signer, out := filepath.Join(w.Dir, "sent.eml"), filepath.Join(w.Dir, "signer.pem"), filepath.Join(w.Dir, "content")
 	w.must(os.WriteFile(in, message, 0o600))
 	w.run("openssl", "cms", "-verify", "-in", in, "-CAfile", w.pemFile("root.pem", w.root()), "-purpose", "smimesign", "-signer", signer, "-out", out)
@@ -191,6 +215,135 @@ func (w *world) judgeSigned(o *postOffice, number int, text string, by *x509.Cer
 	if strings.TrimSpace(string(body)) != text || !bytes.Equal(block.Bytes, by.Raw) {
 		w.t.Errorf("signed by another certificate, or another text:\n%s", content)
 	}
+}
+
+// TestThunderbirdColleagues: two colleagues have certificates by the agent, one in
+// the company's directory only, the other as a partner that policy names. Real
+// Thunderbird encrypts to both, and openssl opens what it sent with their keys.
+func TestThunderbirdColleagues(t *testing.T) {
+	onlyFull(t, "Thunderbird takes a while")
+	platformtest.NeedPrograms(t, "thunderbird", "openssl", "pk12util")
+	two := people(t)
+	t.Parallel()
+	o, s := newPostOffice(t), startSlapd(t)
+	w := company(t, func(w *e2e.World) {
+		w.Profile, w.Keys, w.Stores = "employee-dual", []string{"rsa-2048"}, []string{"auto"}
+		w.Rule = []string{"mail: {sign: always, encrypt: user-decides}"}
+		for _, p := range two {
+			w.Employees = append(w.Employees, e2e.Employee{Account: p.account, Mailbox: p.mailbox, Given: p.account, Surname: "Example"})
+		}
+	})
+	partner, listed := two[0], two[1]
+	s.person(listed.account, listed.mailbox)
+	w.must(os.MkdirAll(filepath.Join(w.Dir, "home"), 0o755))
+	home := w.Home(w.account)
+	profile, port := w.thunderbirdProfile(o, home)
+	prefs, err := os.OpenFile(filepath.Join(profile, "prefs.js"), os.O_APPEND|os.O_WRONLY, 0)
+	w.must(err)
+	_, err = prefs.WriteString(ldapPrefs(s))
+	w.must(errors.Join(err, prefs.Close()))
+	w.openPublishing(s)
+	w.login(e2e.HelperOptions{})
+	keys := map[string]colleague{}
+	for _, p := range two {
+		w.login(e2e.HelperOptions{Account: p.account, UID: p.uid, GID: p.gid})
+		keys[p.mailbox] = w.colleague(p)
+	}
+	ready := w.awaitMail("Thunderbird is ready", enroll.MailReady, "")
+	w.published(s, listed)
+	w.partnersWithout(listed, ready.Mailbox)
+	w.eventually("the partner's certificate in Thunderbird's database", func() bool {
+		list := w.run("certutil", "-L", "-d", "sql:"+profile)
+		return strings.Contains(list, partner.mailbox) && !strings.Contains(list, listed.mailbox)
+	})
+
+	b := startThunderbird(t, home, profile, port)
+	own := w.leafOf(ready)
+	for i, c := range []struct {
+		to   person
+		text string
+	}{{partner, "to you whom policy names"}, {listed, "to you whom the directory lists"}} {
+		b.sendSealed(c.to.mailbox, "sealed", c.text)
+		w.judgeSealed(o, i+1, c.text, keys[c.to.mailbox], own)
+	}
+	b.quit()
+}
+
+// colleague is a certificate with its key, as files that openssl reads.
+type colleague struct{ certificate, key string }
+
+// colleague waits for a person's certificate and takes it, with its key, out of
+// the store in which the agent made it.
+func (w *world) colleague(p person) colleague {
+	w.t.Helper()
+	r := w.await("a certificate of "+p.account, has(p.mailbox, enroll.Active))
+	if made, _ := credential(r, p.mailbox, enroll.Active); made.Store != "nss:default" {
+		w.t.Fatalf("%s has his key in %s", p.account, made.Store)
+	}
+	dir := w.t.TempDir()
+	database := "sql:" + filepath.Join(w.Home(p.account), ".pki", "nssdb")
+	none, packed := filepath.Join(dir, "none"), filepath.Join(dir, "both.p12")
+	c := colleague{certificate: filepath.Join(dir, "leaf.pem"), key: filepath.Join(dir, "key.pem")}
+	w.must(os.WriteFile(none, []byte("\n"), 0o600))
+	w.run("pk12util", "-o", packed, "-d", database, "-k", none, "-W", "secret", "-n", w.nicknameOf(database, p))
+	w.run("openssl", "pkcs12", "-in", packed, "-passin", "pass:secret", "-legacy", "-clcerts", "-nokeys", "-out", c.certificate)
+	w.run("openssl", "pkcs12", "-in", packed, "-passin", "pass:secret", "-legacy", "-nocerts", "-nodes", "-out", c.key)
+	return c
+}
+
+// nicknameOf is that of the only certificate in a database that has its key there.
+func (w *world) nicknameOf(database string, p person) string {
+	w.t.Helper()
+	for line := range strings.Lines(w.run("certutil", "-L", "-d", database)) {
+		if name, ok := strings.CutSuffix(strings.TrimSpace(line), "u,u,u"); ok {
+			return strings.TrimSpace(name)
+		}
+	}
+	w.t.Fatalf("no certificate of %s has its key", p.mailbox)
+	return ""
+}
+
+// partnersWithout names all colleagues as partners, but for these mailboxes.
+func (w *world) partnersWithout(without person, mailboxes ...string) {
+	w.t.Helper()
+	folder := filepath.Join(w.Dir, "central", "partners")
+	w.central("export", "certificates", "--to", folder)
+	files, err := filepath.Glob(filepath.Join(folder, "*.cer"))
+	w.must(err)
+	gone := 0
+	for _, file := range files {
+		said := w.run("openssl", "x509", "-inform", "DER", "-in", file, "-noout", "-email")
+		if slices.Contains(append(mailboxes, without.mailbox), strings.TrimSpace(said)) {
+			w.must(errors.Join(os.Remove(file), os.Remove(strings.TrimSuffix(file, ".cer")+".p7b")))
+			gone++
+		}
+	}
+	if gone == 0 || gone == len(files) {
+		w.t.Fatalf("%d of %d partners are left out", gone, len(files))
+	}
+	w.writePartners("partners: [partners]\n")
+	w.central("policy", "apply")
+	w.agent("sync")
+}
+
+// judgeSealed has openssl open the last message that was sent, with the key of the
+// one to whom it went, and verify the signature within.
+func (w *world) judgeSealed(o *postOffice, number int, text string, to colleague, by *x509.Certificate) {
+	w.t.Helper()
+	message, n := o.last()
+	if n != number {
+		w.t.Fatalf("%d messages were sent", n)
+	}
+	if bytes.Contains(message, []byte(text)) {
+		w.t.Error("the message went in the clear")
+	}
+	dir := w.t.TempDir()
+	sealed, opened := filepath.Join(dir, "sealed.eml"), filepath.Join(dir, "opened.eml")
+	w.must(os.WriteFile(sealed, message, 0o600))
+	w.run("openssl", "cms", "-decrypt", "-in", sealed, "-recip", to.certificate, "-inkey", to.key, "-out", opened)
+	inner, err := os.ReadFile(opened)
+	w.must(err)
+	w.judgeContent(inner, text, by)
 }
 
 // deliverEncrypted has openssl encrypt a message, and puts it into the inbox.

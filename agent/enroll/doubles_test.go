@@ -224,6 +224,13 @@ func (s *session) Prepare(_ context.Context, w PrepareWanted) (all []MailAccount
 			return s.u.mailErr
 		}
 		a := s.u.mailSays
+		if w.Undo {
+			if a.State == MailReady {
+				a.State, a.Changed, s.u.mail = MailUndone, s.u.mail != nil, nil
+			}
+			all = []MailAccount{a}
+			return nil
+		}
 		if a.State == MailReady {
 			a.Changed = !slices.Equal(s.u.mail, w.Chain[0])
 			s.u.mail = w.Chain[0]

@@ -51,7 +51,9 @@ const (
 	CodeMailFailed          Code = "mail-program-failed"
 	CodeMailByHand          Code = "mail-program-by-hand" // what no tool can set
 	CodeMailOtherStore      Code = "mail-program-other-store"
-	CodeRecordFailed        Code = "record-failed" // the service's own file cannot be written
+	CodeMailOldCertificate  Code = "mail-program-old-certificate" // it uses one that ends
+	CodeMailUndone          Code = "mail-program-undone"          // somebody wanted what was there before
+	CodeRecordFailed        Code = "record-failed"                // the service's own file cannot be written
 	CodeInternal            Code = "internal-error"
 )
 

@@ -51,6 +51,8 @@ const (
 	MailFailed  MailState = "failed"
 	// MailOtherStore: the program takes certificates from another store only.
 	MailOtherStore MailState = "other-store"
+	// MailUndone: it has again what it had before the agent came.
+	MailUndone MailState = "undone"
 )
 
 // MailAccount is one account of a mail program as it was last seen.
@@ -83,6 +85,9 @@ type Preparation struct {
 	// Problem says why the programs could not be looked at.
 	Problem  *Problem `json:"problem,omitempty"`
 	Attempts int      `json:"attempts,omitempty"`
+	// Undone says that somebody wants what was there before the agent came. It holds
+	// for as long as policy says what Rule does; see [Engine.UndoMail].
+	Undone bool `json:"undone,omitempty"`
 }
 
 // PrepareWanted is what [Keeper.Prepare] needs.
@@ -99,6 +104,8 @@ type PrepareWanted struct {
 	// Prepared are accounts ([MailAccount.Key]) that once had what the agent set:
 	// another certificate there is the person's choice.
 	Prepared []string
+	// Undo wants what was there before the agent came, in place of all else.
+	Undo bool
 }
 
 // Key names the account among all programs.
@@ -116,17 +123,27 @@ func (g *Engine) prepare(ctx context.Context, e Enrollment) (change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(e *Enrollment) { e.Mail, e.NextMail = p, g.nextMail(e.ID, p) }, nil
+	return func(e *Enrollment) {
+		e.Mail, e.NextMail = p, g.nextMail(e.ID, p)
+		before := *e
+		before.Mail = nil
+		if rule := g.mailRule(*e); !p.wishes() && g.heldUndone(before, rule) { // asked for meanwhile
+			e.Mail, e.NextMail = &Preparation{At: g.now(), Rule: rule, Undone: true}, g.now()
+		}
+	}, nil
 }
 
 // prepareWith gives an error only where nobody was there to do it; nil if policy
 // leaves mail programs alone.
 func (g *Engine) prepareWith(ctx context.Context, s Session, e Enrollment) (*Preparation, error) {
 	w := g.prepareWanted(e)
-	if len(w.Rule.Programs) == 0 {
+	p := &Preparation{At: g.now(), Rule: w.Rule, Undone: w.Undo}
+	switch {
+	case w.Undo:
+		w.Rule.Programs = []string{"*"} // policy may name none any more
+	case len(w.Rule.Programs) == 0:
 		return nil, nil
 	}
-	p := &Preparation{At: g.now(), Rule: w.Rule}
 	accounts, err := s.Prepare(ctx, w)
 	if x := AsError(err); err != nil {
 		if x.Code == CodeUserAbsent || errors.Is(ctx.Err(), context.Canceled) {
@@ -180,8 +197,11 @@ func (p *Preparation) keepSince(before *Preparation) {
 // nextMail is when to look again: daily, sooner where something is to be tried
 // again. What a program's close finishes, the session itself sees.
 func (g *Engine) nextMail(id ID, p *Preparation) time.Time {
-	if p != nil && p.Attempts > 0 {
+	switch {
+	case p != nil && p.Attempts > 0:
 		return g.now().Add(bound(proofRetry, g.Timing.ProofInterval, p.Attempts))
+	case p.undone():
+		return time.Time{}
 	}
 	return nextProof(id, g.now(), g.Timing.ProofInterval)
 }
@@ -208,7 +228,7 @@ func (g *Engine) prepareWanted(e Enrollment) PrepareWanted {
 		}
 	}
 	slices.Sort(w.Prepared)
-	w.Prepared = slices.Compact(w.Prepared)
+	w.Prepared, w.Undo = slices.Compact(w.Prepared), g.heldUndone(e, w.Rule)
 	return w
 }
 
@@ -243,6 +263,8 @@ func (g *Engine) mailAt(e Enrollment, now time.Time) (time.Time, bool) {
 		return now, len(rule.Programs) > 0
 	case !reflect.DeepEqual(rule, e.Mail.Rule):
 		return now, true
+	case e.Mail.undone():
+		return time.Time{}, false
 	}
 	return sane(e.NextMail, now, 2*g.Timing.ProofInterval), true
 }
@@ -266,19 +288,23 @@ func (g *Engine) prepareAgain(ctx context.Context, n *entry) {
 		n.e.NextMail = g.now().Add(g.Timing.ProofInterval / 4)
 		return
 	}
-	if n.e.State != e.State {
-		return // replaced meanwhile
+	if n.e.State != e.State || n.e.Mail.wishes() != e.Mail.wishes() {
+		return // replaced meanwhile, or somebody wants it otherwise: another look follows
 	}
 	e = n.e
 	e.Mail, e.NextMail = p, g.nextMail(e.ID, p)
 	var told []Event
-	if p.changed() {
+	switch {
+	case !p.changed():
+	case p.Undone:
+		told = append(told, g.event(EventUndone, e, true))
+	default:
 		told = append(told, g.event(EventPrepared, e, true, "again", "true"))
 	}
 	g.keepProof(n, e, told...)
 }
 
-func (p *Preparation) found() bool { return p != nil && len(p.Accounts) > 0 }
+func (p *Preparation) found() bool { return p != nil && len(p.Accounts) > 0 && !p.Undone }
 
 func (p *Preparation) changed() bool {
 	return p != nil && slices.ContainsFunc(p.Accounts, func(a MailAccount) bool { return a.Changed })

@@ -456,6 +456,7 @@ const (
 	EventEnded     EventCode = "enrollment-ended"     // over for another reason, such as a lost key
 	EventInstalled EventCode = "certificate-installed"
 	EventPrepared  EventCode = "mail-programs-prepared"
+	EventUndone    EventCode = "mail-programs-undone"
 	EventProved    EventCode = "credential-proved"
 	EventRenewal   EventCode = "renewal-started"
 	EventKept      EventCode = "credential-kept"

@@ -72,6 +72,14 @@ func (s *Session) WatchPrograms(ctx context.Context, every time.Duration, change
 	}
 }
 
+// stillAwaits says that nobody asked for the opposite meanwhile.
+func (s *Session) stillAwaits(w enroll.PrepareWanted) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, waits := s.awaiting[w.ID]
+	return waits && now.Undo == w.Undo
+}
+
 // lookForClose tries what waits and says whether something still does.
 func (s *Session) lookForClose(ctx context.Context, changed func()) bool {
 	s.mu.Lock()
@@ -81,6 +89,9 @@ func (s *Session) lookForClose(ctx context.Context, changed func()) bool {
 	}
 	s.mu.Unlock()
 	for _, w := range all {
+		if !s.stillAwaits(w) {
+			continue
+		}
 		accounts, err := s.Prepare(ctx, w)
 		if err == nil && slices.ContainsFunc(accounts, func(a enroll.MailAccount) bool { return a.Changed }) {
 			changed()

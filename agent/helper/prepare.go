@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/platform"
@@ -14,8 +15,8 @@ import (
 // turnOfMail lets one task at a time write into mail programs.
 const turnOfMail = "mail programs"
 
-// Prepare has the user's mail programs use a credential, as policy wants, and
-// says how far each account is. A program that cannot be written now, or at all,
+// Prepare has the user's mail programs use a credential, as policy wants, or puts
+// back what they had before, and says how far each account is. A program that cannot be written now, or at all,
 // is no error: its account says so. None is no error either.
 func (s *Session) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
 	p, err := s.preparing(w)
@@ -73,7 +74,12 @@ func (p *preparing) all(ctx context.Context) []enroll.MailAccount {
 		for _, mailbox := range p.wanted.Mailboxes {
 			accounts, err := program.Accounts(ctx, mailbox)
 			for _, a := range accounts {
-				list = append(list, p.one(ctx, program, a))
+				switch ours := a.Info().Store == p.wanted.Store; {
+				case !p.wanted.Undo:
+					list = append(list, p.one(ctx, program, a))
+				case ours: // no other credential's account
+					list = append(list, p.undone(ctx, program, a))
+				}
 			}
 			if err != nil && ctx.Err() == nil {
 				list = append(list, p.failed(enroll.MailAccount{Program: program.Name(), Mailbox: mailbox}, err))
@@ -96,13 +102,44 @@ func (p *preparing) failed(made enroll.MailAccount, err error) enroll.MailAccoun
 	return made
 }
 
+// otherStore is an account of a program that takes certificates from another
+// store. If that cannot be used on this machine, no policy helps, and the log has
+// the reason.
+func (p *preparing) otherStore(ctx context.Context, made enroll.MailAccount) enroll.MailAccount {
+	made.State = enroll.MailOtherStore
+	p.session.mu.Lock()
+	modules := p.session.modules
+	p.session.mu.Unlock()
+	_, failures, _ := p.session.list(ctx, modules) // without a list there is no reason to tell
+	for _, err := range failures {
+		if made.Store != "" && strings.Contains(err.Error(), made.Store) {
+			made.Detail = err.Error()
+			p.session.Log.Warn("mail program's store cannot be used", "program", made.Program, "store", made.Store, "error", err.Error())
+		}
+	}
+	return made
+}
+
+// undone puts one account back to what it had before the agent came.
+func (p *preparing) undone(ctx context.Context, program platform.MailProgram, a platform.MailAccount) enroll.MailAccount {
+	info := a.Info()
+	made := enroll.MailAccount{Program: program.Name(), Title: info.Title, ID: info.ID, Mailbox: info.Mailbox, Store: info.Store, State: enroll.MailUndone}
+	before, unread := a.Settings(ctx) // only to tell whether anything changed
+	if err := a.Undo(ctx); err != nil {
+		return p.failed(made, fmt.Errorf("undo: %w", err))
+	}
+	if after, err := a.Settings(ctx); unread == nil && err == nil {
+		made.Changed = len(before.Differing(after)) > 0 || len(after.Differing(before)) > 0
+	}
+	return made
+}
+
 // one brings one account to what policy wants, as far as that goes.
 func (p *preparing) one(ctx context.Context, program platform.MailProgram, a platform.MailAccount) enroll.MailAccount {
 	info := a.Info()
 	made := enroll.MailAccount{Program: program.Name(), Title: info.Title, ID: info.ID, Mailbox: info.Mailbox, Store: info.Store}
 	if info.Store != p.wanted.Store {
-		made.State = enroll.MailOtherStore
-		return made
+		return p.otherStore(ctx, made)
 	}
 	before, err := a.Settings(ctx)
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,6 +159,20 @@ func TestPrepareStates(t *testing.T) {
 	}
 }
 
+// TestPrepareUnusableStore: where the program's store cannot be used at all, the
+// account says why.
+func TestPrepareUnusableStore(t *testing.T) {
+	w, _ := office(t, platform.MailSettings{})
+	w.session.Stores = func(context.Context, []platform.Module) ([]platform.Store, error) {
+		return nil, errors.Join(errors.New("store elsewhere: no"), fmt.Errorf("open store mem: %w: built for other processors", platform.ErrUnsupported))
+	}
+	task := preparation(platformtest.MailCertificate(t, mailbox))
+	task.Store = "another"
+	if a := prepared(t, w.session, task); a.State != enroll.MailOtherStore || !strings.Contains(a.Detail, "other processors") {
+		t.Errorf("%+v", a)
+	}
+}
+
 func mailFails(op string) func(*platformtest.MailProgram) {
 	return func(p *platformtest.MailProgram) {
 		p.Fail = func(o string) error {
@@ -204,6 +220,51 @@ func TestPreparedAtClose(t *testing.T) {
 		synctest.Wait()
 		if !settingsOf(t, p).Signing.Same(platform.RefTo(renewed)) || changed != 1 || p.Writes() != 1 {
 			t.Errorf("after the close: %+v, told %d times, %d writes", settingsOf(t, p), changed, p.Writes())
+		}
+	})
+}
+
+// TestUndone: what the program had before comes back, byte for byte, at once or
+// when it is closed; what was asked for last holds.
+func TestUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		was := platform.MailSettings{Sign: platform.Off, Cipher: "aes-128"}
+		w, p := office(t, was)
+		before := p.Bytes("1")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		told := 0
+		go w.session.WatchPrograms(ctx, 0, func() { told++ })
+		task := preparation(platformtest.MailCertificate(t, mailbox))
+		undo := task
+		undo.Undo, undo.Rule = true, enroll.MailRule{Programs: []string{"*"}}
+		prepared(t, w.session, task)
+		p.Run(true)
+		if a := prepared(t, w.session, undo); a.State != enroll.MailBusy {
+			t.Fatalf("beside the open program: %+v", a)
+		}
+		p.Run(false)
+		time.Sleep(2 * helper.DefaultCloseLook)
+		synctest.Wait()
+		if got := p.Bytes("1"); !slices.Equal(got, before) || told != 1 {
+			t.Errorf("%s, want %s; told %d times", got, before, told)
+		}
+		if a := prepared(t, w.session, undo); a.State != enroll.MailUndone || a.Changed {
+			t.Errorf("the second time: %+v", a)
+		}
+		p.Run(true)
+		prepared(t, w.session, task)
+		prepared(t, w.session, undo)
+		p.Run(false)
+		time.Sleep(2 * helper.DefaultCloseLook)
+		synctest.Wait()
+		if got := p.Bytes("1"); !slices.Equal(got, before) {
+			t.Errorf("a wish that is over was followed: %s", got)
+		}
+		other := undo
+		other.Store = "another"
+		if all, err := w.session.Prepare(t.Context(), other); err != nil || len(all) != 0 {
+			t.Errorf("another credential's account: %+v, %v", all, err)
 		}
 	})
 }

@@ -17,6 +17,7 @@ type Agent interface {
 	Confirmer
 	Doctor
 	Librarian
+	Preparer
 	Attacher
 }
 
@@ -61,6 +62,16 @@ type Librarian interface {
 	// MailChecked takes what somebody found in his own mail; User is set by
 	// this package, and the rest is bounded but a claim.
 	MailChecked(ctx context.Context, c enroll.MailCheck) error
+}
+
+// Preparer changes what is done in the mail programs. The IDs have been checked as
+// a [Mover]'s.
+type Preparer interface {
+	// UndoMail has put back what the programs had before the agent came; where
+	// policy rules them and the caller is no administrator it is [ReasonRuled].
+	UndoMail(ctx context.Context, by platform.Peer, ids []enroll.ID) error
+	// ApplyMail has them made ready again.
+	ApplyMail(ctx context.Context, by platform.Peer, ids []enroll.ID) error
 }
 
 // Attacher learns of the sessions that helpers lend. The calls for one session

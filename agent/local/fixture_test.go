@@ -122,6 +122,14 @@ func (a *scripted) Prove(_ context.Context, by platform.Peer, ids []enroll.ID) e
 	return a.did("prove", by, ids)
 }
 
+func (a *scripted) UndoMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	return a.did("undo", by, ids)
+}
+
+func (a *scripted) ApplyMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	return a.did("apply", by, ids)
+}
+
 func (a *scripted) Sync(context.Context) error {
 	return a.did("sync", platform.Peer{}, []enroll.ID{"-"})
 }

@@ -198,6 +198,12 @@ func do(ctx context.Context, s enroll.Session, t *localv1.Task, r *localv1.TaskR
 		all, err := s.Prepare(ctx, toPrepareWanted(what.Prepare))
 		r.What = &localv1.TaskResult_Prepare{Prepare: fromMailAccounts(all)}
 		return err
+	case *localv1.Task_Undo:
+		w := toPrepareWanted(what.Undo)
+		w.Undo = true
+		all, err := s.Prepare(ctx, w)
+		r.What = &localv1.TaskResult_Prepare{Prepare: fromMailAccounts(all)}
+		return err
 	case *localv1.Task_Discard:
 		d := what.Discard
 		return s.Discard(ctx, d.GetStore(), enroll.ID(d.GetEnrollmentId()), toModules(d.GetModules()))

@@ -53,6 +53,42 @@ func (s *service) ReportMail(ctx context.Context, r *localv1.ReportMailRequest) 
 	return &localv1.ReportMailResponse{}, s.agent.MailChecked(ctx, c)
 }
 
+// The wishes for mail programs.
+const (
+	wishUndo  = "undo"
+	wishApply = "apply"
+)
+
+// UndoMail has put back what the mail programs had before the agent came; the
+// target is as in [Client.Decide].
+func (c *Client) UndoMail(ctx context.Context, target string) ([]enroll.ID, error) {
+	return c.mailPrograms(ctx, target, wishUndo)
+}
+
+// ApplyMail has the mail programs made ready again.
+func (c *Client) ApplyMail(ctx context.Context, target string) ([]enroll.ID, error) {
+	return c.mailPrograms(ctx, target, wishApply)
+}
+
+func (c *Client) mailPrograms(ctx context.Context, target, wish string) ([]enroll.ID, error) {
+	r, err := c.api.MailPrograms(ctx, &localv1.MailProgramsRequest{Target: target, Wish: wish})
+	return ids(r.GetEnrollments()), fromStatus(err)
+}
+
+// MailPrograms puts a wish for mail programs on record.
+func (s *service) MailPrograms(ctx context.Context, r *localv1.MailProgramsRequest) (*localv1.MailProgramsResponse, error) {
+	do := s.agent.UndoMail
+	switch r.GetWish() {
+	case wishUndo:
+	case wishApply:
+		do = s.agent.ApplyMail
+	default:
+		return nil, &Error{Reason: ReasonInvalid}
+	}
+	names, err := s.move(ctx, r.GetTarget(), inUse, do)
+	return &localv1.MailProgramsResponse{Enrollments: names}, err
+}
+
 func bounded(n uint32) int { return int(min(n, messagesLimit)) }
 
 // presence takes a word that is not known for "unknown".

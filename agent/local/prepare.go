@@ -24,15 +24,21 @@ func (r *remote) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.
 	return toMailAccounts(made.GetAccounts())
 }
 
+// prepareTask: an undo is a task of its own, so that a helper that does not know
+// it refuses it instead of preparing.
 func prepareTask(w enroll.PrepareWanted) *localv1.Task {
-	return &localv1.Task{What: &localv1.Task_Prepare{Prepare: &localv1.PrepareTask{
+	t := &localv1.PrepareTask{
 		EnrollmentId: string(w.ID), Store: w.Store, Mailboxes: w.Mailboxes, Chain: w.Chain, Sign: w.Sign, Encrypt: w.Encrypt,
 		Earlier: w.Earlier, Prepared: w.Prepared,
 		Rule: &localv1.MailRule{
 			Programs: w.Rule.Programs, Sign: string(w.Rule.Sign), Encrypt: string(w.Rule.Encrypt),
 			ClearSign: string(w.Rule.ClearSign), Hash: w.Rule.Hash, Cipher: w.Rule.Cipher,
 		},
-	}}}
+	}
+	if w.Undo {
+		return &localv1.Task{What: &localv1.Task_Undo{Undo: t}}
+	}
+	return &localv1.Task{What: &localv1.Task_Prepare{Prepare: t}}
 }
 
 func toPrepareWanted(t *localv1.PrepareTask) enroll.PrepareWanted {
@@ -60,7 +66,7 @@ func fromMailAccounts(all []enroll.MailAccount) *localv1.PrepareResult {
 
 // mailStates are the words that a session may say.
 var mailStates = []enroll.MailState{
-	enroll.MailReady, enroll.MailRestart, enroll.MailBusy, enroll.MailManaged, enroll.MailFailed, enroll.MailOtherStore,
+	enroll.MailReady, enroll.MailRestart, enroll.MailBusy, enroll.MailManaged, enroll.MailFailed, enroll.MailOtherStore, enroll.MailUndone,
 }
 
 func toMailAccounts(all []*localv1.MailAccount) ([]enroll.MailAccount, error) {

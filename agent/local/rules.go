@@ -23,17 +23,18 @@ const (
 
 // rules says who may call what. A method that is not here is refused.
 var rules = map[string]scope{
-	localv1.AgentService_Status_FullMethodName:     own,
-	localv1.AgentService_Watch_FullMethodName:      own,
-	localv1.AgentService_Decide_FullMethodName:     own,
-	localv1.AgentService_Renew_FullMethodName:      own,
-	localv1.AgentService_Confirm_FullMethodName:    own,
-	localv1.AgentService_Prove_FullMethodName:      own,
-	localv1.AgentService_Sync_FullMethodName:       machine,
-	localv1.AgentService_Diagnose_FullMethodName:   machine,
-	localv1.AgentService_Settings_FullMethodName:   machine,
-	localv1.AgentService_ReportMail_FullMethodName: self,
-	localv1.AgentService_Attach_FullMethodName:     self,
+	localv1.AgentService_Status_FullMethodName:       own,
+	localv1.AgentService_Watch_FullMethodName:        own,
+	localv1.AgentService_Decide_FullMethodName:       own,
+	localv1.AgentService_Renew_FullMethodName:        own,
+	localv1.AgentService_Confirm_FullMethodName:      own,
+	localv1.AgentService_Prove_FullMethodName:        own,
+	localv1.AgentService_Sync_FullMethodName:         machine,
+	localv1.AgentService_Diagnose_FullMethodName:     machine,
+	localv1.AgentService_Settings_FullMethodName:     machine,
+	localv1.AgentService_ReportMail_FullMethodName:   self,
+	localv1.AgentService_MailPrograms_FullMethodName: own,
+	localv1.AgentService_Attach_FullMethodName:       self,
 }
 
 // view is the part of the report that the caller may see.
@@ -90,6 +91,9 @@ func challenged(c status.Credential) bool {
 func renewable(c status.Credential) bool {
 	return (c.State == enroll.Active || c.State == enroll.Over) && c.ReplacedBy == "" && !c.Unwanted
 }
+
+// inUse: its mail programs are looked after.
+func inUse(c status.Credential) bool { return c.State == enroll.Active }
 
 // provable has a certificate beside its key.
 func provable(c status.Credential) bool {

@@ -70,7 +70,7 @@ var (
 	mail = []enroll.MailAccount{
 		{Program: "thunderbird", Title: "Thunderbird", ID: "x.default/id1", Mailbox: "a@b.example", Store: "nss:x.default",
 			State: enroll.MailBusy, ByHand: []string{"sign"}, Own: []string{"signing-certificate"}, Detail: "open", Changed: true},
-		{Program: "outlook", State: enroll.MailFailed},
+		{Program: "outlook", State: enroll.MailFailed}, {Program: "apple-mail", State: enroll.MailUndone},
 	}
 	modules = []enroll.Module{{Path: "/usr/lib/p11.so", TokenLabel: "CARD"}}
 
@@ -200,6 +200,8 @@ var exchanges = func() []exchange {
 		Earlier: [][]byte{{3}}, Prepared: []string{"outlook x"},
 		Rule: enroll.MailRule{Programs: []string{"*"}, Sign: enroll.MailAlways, Encrypt: enroll.MailNever, ClearSign: enroll.MailUser, Hash: "sha-256", Cipher: "aes-256"},
 	}
+	undo := prepare
+	undo.Undo = true
 	question := enroll.Question{
 		ID: "smime-1", Organization: "Contoso", Contact: "it", Mailbox: "a@b.example", Reason: enroll.ReasonFirst,
 		Note: map[string]string{"en": "Note."}, PostponementsLeft: 2, ProgramsAsk: true,
@@ -210,6 +212,7 @@ var exchanges = func() []exchange {
 		{"request", func(ctx context.Context, s enroll.Session) (any, error) { return s.MakeRequest(ctx, request) }, made, request},
 		{"install", func(ctx context.Context, s enroll.Session) (any, error) { return nil, s.Install(ctx, install) }, nil, install},
 		{"prepare", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prepare(ctx, prepare) }, mail, prepare},
+		{"undo", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prepare(ctx, undo) }, mail, undo},
 		{"prove", func(ctx context.Context, s enroll.Session) (any, error) { return s.Prove(ctx, prove) }, proof, prove},
 		{"inventory", func(ctx context.Context, s enroll.Session) (any, error) { return s.Inventory(ctx, modules) }, found, modules},
 		{"discard", func(ctx context.Context, s enroll.Session) (any, error) {

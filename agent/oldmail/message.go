@@ -29,6 +29,7 @@ type message struct {
 	header header
 	depth  int // of messages within messages
 	cms    collector
+	within *wrapping
 }
 
 // multipart is one whose parts are gone through; depth is that of the message
@@ -44,6 +45,7 @@ type where int
 const (
 	inHeader where = iota
 	inCMS
+	inWrapped
 	inOther
 )
 
@@ -64,6 +66,8 @@ func (m *message) line(line []byte, begins bool) {
 		if m.cms.done {
 			m.endPart()
 		}
+	case inWrapped:
+		m.within.add(line)
 	case inOther:
 	}
 }
@@ -119,18 +123,23 @@ func (m *message) endHeader() {
 	}
 	kind, params := contentType(h.fields["content-type"])
 	nested := len(m.around) + m.depth
+	encoding := strings.ToLower(strings.TrimSpace(h.fields["content-transfer-encoding"]))
 	switch {
 	case strings.HasPrefix(kind, "multipart/"):
 		if b := params["boundary"]; b != "" && nested < maxNested {
 			m.around = append(m.around, multipart{b, m.depth})
 		}
 	case kind == "message/rfc822" || kind == "message/global":
-		if nested < maxNested {
+		switch {
+		case nested >= maxNested:
+		case encoded(encoding):
+			m.where, m.within = inWrapped, newWrapping(encoding, nested+1)
+		default:
 			m.depth++
 			m.where = inHeader
 		}
 	case isCMS(kind, params, h.fields["content-disposition"]):
-		m.where, m.cms = inCMS, collector{encoding: strings.ToLower(strings.TrimSpace(h.fields["content-transfer-encoding"]))}
+		m.where, m.cms = inCMS, collector{encoding: encoding}
 	}
 }
 
@@ -143,6 +152,12 @@ func (m *message) endPart() {
 			m.found.recipients = append(m.found.recipients, m.cms.recipients...)
 		}
 		m.cms = collector{}
+	}
+	if m.where == inWrapped {
+		f := m.within.end()
+		m.found.encrypted = m.found.encrypted || f.encrypted
+		m.found.recipients = append(m.found.recipients, f.recipients...)
+		m.within = nil
 	}
 	m.where = inOther
 }

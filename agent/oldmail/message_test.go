@@ -106,8 +106,18 @@ func TestShapes(t *testing.T) {
 		"attachment":         mixed + inner + "\r\n--a=b--\r\nepilogue\r\n",
 		"by its name": mixed + "Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=\"SMIME.P7M\"\r\n" +
 			"Content-Transfer-Encoding: base64\r\n\r\n" + b64 + "--a=b--\r\n",
-		"signed outside":      "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=xx\r\n\r\n--xx\r\n" + inner + "\r\n--xx\r\nContent-Type: application/pkcs7-signature\r\n\r\nMII\r\n--xx--\r\n",
-		"forwarded":           mixed + "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n" + inner + "--a=b--\r\n",
+		"signed outside": "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=xx\r\n\r\n--xx\r\n" + inner + "\r\n--xx\r\nContent-Type: application/pkcs7-signature\r\n\r\nMII\r\n--xx--\r\n",
+		"forwarded":      mixed + "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n" + inner + "--a=b--\r\n",
+		"forwarded, encoded": mixed + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+			wrapped([]byte("Subject: inner\r\n"+inner), "\r\n") + "--a=b--\r\n",
+		"forwarded, encoded in one line": mixed + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+			base64.StdEncoding.EncodeToString([]byte("Subject: inner\n"+strings.ReplaceAll(inner, "\r\n", "\n"))) + "\r\n--a=b--\r\n",
+		"forwarded, quoted": mixed + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" +
+			quoted(t, []byte("Subject: inner\r\n"+inner)) + "\r\n--a=b--\r\n",
+		"forwarded twice, encoded twice": mixed + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+			wrapped([]byte("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"+wrapped([]byte(inner), "\n")), "\r\n") + "--a=b--\r\n",
+		"forwarded, encoded, cut off": mixed + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+			wrapped([]byte(inner), "\r\n")[:8000],
 		"multipart within":    mixed + "Content-Type: multipart/related; boundary=in\r\n\r\n--in\r\n" + inner + "--in--\r\n--a=b--\r\n",
 		"never closed":        mixed + inner,
 		"inner never closed":  mixed + "Content-Type: multipart/related; boundary=in\r\n\r\n--in\r\n\r\ntext\r\n--a=b\r\n" + inner,

@@ -167,6 +167,7 @@ func (s *Service) facts() status.Facts {
 // central management.
 func (s *Service) raised() []status.Raised {
 	var all []status.Raised
+	all = append(all, s.correspondence.raised()...)
 	for _, c := range s.wrong.list() {
 		all = append(all, status.Raised{Code: c.code, Detail: c.detail, Since: c.since})
 	}

@@ -3,13 +3,17 @@ package service
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"smime-agent/agent/control"
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/state"
+	"smime-agent/agent/status"
 )
 
 const (
@@ -44,6 +48,9 @@ type attempt struct {
 	digest   string
 	failures int
 	again    time.Time
+	// trouble is what failed last, nil if nothing did, and since when something does.
+	trouble *enroll.Error
+	since   time.Time
 }
 
 // due says that it is time, or that what is wanted is another.
@@ -51,7 +58,8 @@ func (a attempt) due(digest string, now time.Time) bool {
 	return a.digest != digest || !now.Before(a.again) || a.again.Sub(now) > driftAgain
 }
 
-func (a attempt) failed(digest string, now time.Time) attempt {
+// failed is the attempt after one that came to nothing, because of err.
+func (a attempt) failed(digest string, now time.Time, err error) attempt {
 	if a.digest != digest {
 		a.failures = 0
 	}
@@ -59,7 +67,11 @@ func (a attempt) failed(digest string, now time.Time) attempt {
 	if a.failures < 12 {
 		wait = min(wait, firstAgain<<a.failures)
 	}
-	return attempt{digest: digest, failures: a.failures + 1, again: now.Add(wait)}
+	next := attempt{digest: digest, failures: a.failures + 1, again: now.Add(wait), trouble: enroll.AsError(err), since: a.since}
+	if a.trouble == nil {
+		next.since = now
+	}
+	return next
 }
 
 func newCorrespondence(record *state.DB) (*correspondence, error) {
@@ -143,35 +155,70 @@ func (s *Service) takePartners(p *control.Partners) error {
 
 // filePartners has the sessions file what is in force.
 func (s *Service) filePartners(ctx context.Context) {
-	c := s.correspondence
 	for _, a := range s.sessions.Present() {
-		user := a.Peer.User
-		c.mu.Lock()
-		p, before := c.partners, c.filed[user]
-		c.mu.Unlock()
-		if !p.Had || !before.due(p.Digest, wallClock()) || ctx.Err() != nil {
-			continue
+		if ctx.Err() == nil {
+			s.filePartnersOf(ctx, a.Peer.User, a.Session)
 		}
-		bounded, cancel := context.WithTimeout(ctx, correspondLimit)
-		done, err := a.Session.FilePartners(bounded, p.Certificates)
-		cancel()
-		after := attempt{digest: p.Digest, again: wallClock().Add(driftAgain)}
-		switch {
-		case err != nil:
-			after = before.failed(p.Digest, wallClock())
-			s.log.Warn("partners' certificates not filed", "user", user, "code", string(enroll.AsError(err).Code), "error", err)
-		case len(done.Failures) > 0:
-			after = before.failed(p.Digest, wallClock())
-			s.log.Warn("partners' certificates not filed everywhere", "user", user,
-				"failures", len(done.Failures), "code", string(done.Failures[0].Code), "error", done.Failures[0])
-		}
-		if done.Filed+done.Withdrawn > 0 {
-			s.log.Info("partners' certificates filed", "user", user, "filed", done.Filed, "withdrawn", done.Withdrawn)
-		}
-		c.mu.Lock()
-		c.filed[user] = after
-		c.mu.Unlock()
 	}
+}
+
+func (s *Service) filePartnersOf(ctx context.Context, user string, session enroll.Correspondent) {
+	c := s.correspondence
+	c.mu.Lock()
+	p, before := c.partners, c.filed[user]
+	c.mu.Unlock()
+	if !p.Had || !before.due(p.Digest, wallClock()) {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, correspondLimit)
+	done, err := session.FilePartners(bounded, unended(p.Certificates, s.now()))
+	cancel()
+	after := attempt{digest: p.Digest, again: wallClock().Add(driftAgain)}
+	switch {
+	case err != nil:
+		after = before.failed(p.Digest, wallClock(), err)
+		s.log.Warn("partners' certificates not filed", "user", user, "code", string(enroll.AsError(err).Code), "error", err)
+	case len(done.Failures) > 0:
+		after = before.failed(p.Digest, wallClock(), done.Failures[0])
+		s.log.Warn("partners' certificates not filed everywhere", "user", user,
+			"failures", len(done.Failures), "code", string(done.Failures[0].Code), "error", done.Failures[0])
+	}
+	if done.Filed+done.Withdrawn > 0 {
+		s.log.Info("partners' certificates filed", "user", user, "filed", done.Filed, "withdrawn", done.Withdrawn)
+	}
+	c.mu.Lock()
+	c.filed[user] = after
+	c.mu.Unlock()
+	if (before.trouble == nil) != (after.trouble == nil) {
+		s.watchers.tell()
+		s.reportSoon()
+	}
+}
+
+// unended leaves out what has ended: policy may be older than that. What does not
+// parse is the session's to refuse.
+func unended(all [][]byte, now time.Time) [][]byte {
+	return slices.DeleteFunc(slices.Clone(all), func(der []byte) bool {
+		c, err := x509.ParseCertificate(der)
+		return err == nil && now.After(c.NotAfter)
+	})
+}
+
+// raised are the users whose mail programs lack partners, or have too many.
+func (c *correspondence) raised() []status.Raised {
+	if c == nil {
+		return nil // the service is only starting
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []status.Raised
+	for user, a := range c.filed {
+		if a.trouble != nil && a.trouble.Code != enroll.CodeUserAbsent { // who is not there lacks nothing
+			all = append(all, status.Raised{Code: status.PartnersNotFiled, User: user, Detail: a.trouble.Hint, Since: a.since})
+		}
+	}
+	slices.SortFunc(all, func(a, b status.Raised) int { return strings.Compare(a.User, b.User) })
+	return all
 }
 
 // makePublications has the sessions sign what is missing, and forgets what is of
@@ -210,7 +257,7 @@ func (s *Service) stillActive(id enroll.ID) bool {
 	return ok && e.State == enroll.Active && !e.Revoked
 }
 
-func (s *Service) makePublication(ctx context.Context, e enroll.Enrollment, w enroll.PublishWanted, session enroll.Session) {
+func (s *Service) makePublication(ctx context.Context, e enroll.Enrollment, w enroll.PublishWanted, session enroll.Correspondent) {
 	c := s.correspondence
 	leaf, encryptTo := sumOf(w.Chain[0]), sumOf(w.Chain[0])
 	if len(w.EncryptTo) > 0 {
@@ -228,7 +275,7 @@ func (s *Service) makePublication(ctx context.Context, e enroll.Enrollment, w en
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.publishing[e.ID] = before.failed(leaf+encryptTo, wallClock())
+		c.publishing[e.ID] = before.failed(leaf+encryptTo, wallClock(), err)
 		s.log.Warn("value for the directory not made", "enrollment", e.ID, "user", e.Assignment.User,
 			"code", string(enroll.AsError(err).Code), "error", err)
 		return
@@ -254,9 +301,16 @@ func (s *Service) savePublications() {
 	}
 }
 
+// publisher is central management's client, as far as it takes values.
+type publisher interface {
+	Publish(ctx context.Context, id enroll.ID, value []byte) error
+}
+
+var _ publisher = (*control.Client)(nil)
+
 // handPublications gives central management the values that it wants. One that
 // it refuses is not offered again.
-func (s *Service) handPublications(ctx context.Context, client *control.Client, ids []enroll.ID) error {
+func (s *Service) handPublications(ctx context.Context, client publisher, ids []enroll.ID) error {
 	c := s.correspondence
 	for _, id := range ids {
 		c.mu.Lock()

@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/agent/local"
+	"smime-agent/platform"
 )
 
 // Bounds of what is kept of looks through old mail: places of one user, and all.
@@ -15,7 +17,10 @@ const (
 	checksKept = 200
 )
 
-var _ local.Librarian = (*Service)(nil)
+var (
+	_ local.Librarian = (*Service)(nil)
+	_ local.Preparer  = (*Service)(nil)
+)
 
 // MailChecked keeps what somebody found in his own mail, in place of what he found
 // at the same place before. What it says of another's enrollment is not believed.
@@ -42,6 +47,24 @@ func (s *Service) MailChecked(_ context.Context, c enroll.MailCheck) error {
 	s.watchers.tell()
 	s.reportSoon()
 	return nil
+}
+
+// UndoMail has put back what mail programs had before the agent came.
+func (s *Service) UndoMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	err := s.engine.UndoMail(ids, by.Admin)
+	if errors.Is(err, enroll.ErrMailRuled) {
+		return &local.Error{Reason: local.ReasonRuled, Err: err}
+	}
+	if err == nil {
+		s.log.Info("mail programs are to be as before", "by", by.User, "enrollments", ids)
+	}
+	return err
+}
+
+// ApplyMail has mail programs made ready again.
+func (s *Service) ApplyMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	s.log.Info("mail programs are to be made ready", "by", by.User, "enrollments", ids)
+	return s.engine.ApplyMail(ids)
 }
 
 // withCheck adds a check at the end and lets the oldest go where there are too many.

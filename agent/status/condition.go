@@ -38,6 +38,7 @@ const (
 	MachineCloned      enroll.Code = "machine-cloned"
 	OldMailUnreadable  enroll.Code = "old-mail-unreadable"
 	OldMailOtherKey    enroll.Code = "old-mail-other-key"
+	PartnersNotFiled   enroll.Code = "partners-not-filed"
 	Restarting         enroll.Code = "restarting"
 )
 
@@ -123,11 +124,14 @@ var definitions = []Definition{
 	{Code: enroll.CodeChallengePending, Severity: Warning},
 	{Code: enroll.CodeRequestRefused, Severity: Error},
 	{Code: enroll.CodeCertificateRejected, Severity: Error},
-	{Code: enroll.CodeMailRestart, Severity: Info, Wait: time.Minute},
+	{Code: enroll.CodeMailRestart, Severity: Info, Wait: time.Minute, HiddenBy: []enroll.Code{enroll.CodeMailOldCertificate}},
+	{Code: enroll.CodeMailOldCertificate, Severity: Warning},
 	{Code: enroll.CodeMailManaged, Severity: Warning},
 	{Code: enroll.CodeMailFailed, Severity: Warning, Wait: 10 * time.Minute},
 	{Code: enroll.CodeMailByHand, Severity: Info},
 	{Code: enroll.CodeMailOtherStore, Severity: Info},
+	{Code: enroll.CodeMailUndone, Severity: Info},
+	{Code: PartnersNotFiled, Severity: Warning, Wait: 10 * time.Minute},
 	{Code: enroll.CodeRecordFailed, Severity: Error, Machine: true},
 	{Code: enroll.CodeInternal, Severity: Error, Wait: 5 * time.Minute},
 

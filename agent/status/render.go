@@ -42,6 +42,7 @@ func Text(w io.Writer, r Report, o Options) error {
 	p.heading(r)
 	p.line("")
 	p.credentials(r)
+	p.programs(r)
 	p.conditions(r)
 	return p.fail
 }

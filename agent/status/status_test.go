@@ -116,6 +116,14 @@ func TestBuildFindsConditions(t *testing.T) {
 		{"mail programs not looked at", nil, func(e *enroll.Enrollment) {
 			e.Mail = &enroll.Preparation{Problem: problem(enroll.CodeMailFailed, time.Hour)}
 		}, []enroll.Code{enroll.CodeMailFailed}, 1},
+		{"mail programs as before", nil, func(e *enroll.Enrollment) {
+			e.Mail = &enroll.Preparation{Undone: true, Accounts: []enroll.MailAccount{{Title: "Thunderbird", State: enroll.MailUndone}}}
+		}, []enroll.Code{enroll.CodeMailUndone}, 0},
+		{"partners just not filed", func(f *Facts) { f.Raised = []Raised{{Code: PartnersNotFiled, User: "uid:1000", Since: now}} }, nil, nil, 0},
+		{"partners not filed", func(f *Facts) {
+			f.Raised = []Raised{{Code: PartnersNotFiled, User: "uid:1000", Since: now.Add(-time.Hour)}}
+		}, nil,
+			[]enroll.Code{PartnersNotFiled}, 1},
 		{"starting", func(f *Facts) { f.Starting = true }, nil, []enroll.Code{Restarting}, 0},
 		{"unknown word is not hidden", func(f *Facts) { f.Raised = []Raised{{Code: "brand-new", Since: now}} }, nil, []enroll.Code{"brand-new"}, 2},
 	}
@@ -130,6 +138,79 @@ func TestBuildFindsConditions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProgramUsesOldCertificate: what an open program is in the way of weighs more
+// when the certificate that it goes on with is about to end.
+func TestProgramUsesOldCertificate(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		left  time.Duration // of the old certificate
+		state enroll.MailState
+		want  enroll.Code
+		exit  int
+	}{
+		{"long before the end", 40 * day, enroll.MailBusy, enroll.CodeMailRestart, 0},
+		{"near the end", 20 * day, enroll.MailBusy, enroll.CodeMailOldCertificate, 1},
+		{"written, not yet known to the program", 20 * day, enroll.MailRestart, enroll.CodeMailOldCertificate, 1},
+		{"after the end", -day, enroll.MailBusy, enroll.CodeMailOldCertificate, 1},
+		{"near the end, but done", 20 * day, enroll.MailReady, "", 0},
+		{"near the end, but undone", 20 * day, enroll.MailUndone, "", 0},
+	} {
+		old := credential(func(e *enroll.Enrollment) {
+			e.ID, e.State, e.NotAfter, e.RenewAt = "smime-00", enroll.Kept, now.Add(c.left), now.Add(c.left-60*day)
+		})
+		renewed := credential(mail(enroll.MailAccount{Title: "Thunderbird", State: c.state, Since: now.Add(-time.Hour)}))
+		renewed.Replaces = old.ID
+		r := Build(facts(nil), []enroll.Enrollment{old, renewed}, now)
+		var want []enroll.Code
+		if c.want != "" {
+			want = []enroll.Code{c.want}
+		}
+		if got := codes(r); !slices.Equal(got, want) || r.ExitCode() != c.exit {
+			t.Errorf("%s: %v, exit code %d", c.name, got, r.ExitCode())
+		}
+		if c.want == enroll.CodeMailOldCertificate && (r.Conditions[0].Program != "Thunderbird" || !strings.Contains(r.Conditions[0].Text, old.NotAfter.Local().Format(time.DateOnly))) {
+			t.Errorf("%s: %+v", c.name, r.Conditions[0])
+		}
+	}
+}
+
+// TestProgramsForPeople: each account in a line, with what is left to the person
+// and what he chose himself.
+func TestProgramsForPeople(t *testing.T) {
+	e := credential(mail(
+		enroll.MailAccount{Program: "thunderbird", Title: "Thunderbird", ID: "x.default/id1", Mailbox: "ann@corp.example", State: enroll.MailReady,
+			Own: []string{"signing-certificate", "encrypt"}},
+		enroll.MailAccount{Program: "outlook", Title: "Outlook", ID: "16.0/Work\x1b[2J", Mailbox: "Ann@corp.example", State: enroll.MailBusy, ByHand: []string{"clear-sign"}}))
+	for locale, lines := range map[string][]string{
+		"en": {
+			"MAIL PROGRAM  MAILBOX           ACCOUNT        STATE                    LEFT TO YOU              YOUR CHOICE",
+			"Thunderbird   ann@corp.example  x.default/id1  ready                    -                        certificate for signing, encrypt by default",
+			"Outlook       Ann@corp.example  16.0/Work[2J   waits until it is closed  readable without S/MIME  -",
+		},
+		"zh-CN": {"已就绪", "等待程序关闭", "明文签名", "签名证书, 默认加密"},
+	} {
+		var page bytes.Buffer
+		if err := Text(&page, Build(facts(nil), []enroll.Enrollment{e}, now), Options{Locale: locale}); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range lines {
+			if squeezed(page.String(), line) {
+				t.Errorf("%s: no line %q in\n%s", locale, line, page.String())
+			}
+		}
+	}
+	var page bytes.Buffer
+	plain := credential(mail(enroll.MailAccount{Title: "Thunderbird", State: enroll.MailReady}))
+	if err := Text(&page, Build(facts(nil), []enroll.Enrollment{plain}, now), Options{Locale: "en"}); err != nil || strings.Contains(page.String(), "LEFT TO YOU") {
+		t.Errorf("a column that nobody needs: %v\n%s", err, page.String())
+	}
+}
+
+// squeezed says that a line is not in a page, however wide the columns are.
+func squeezed(page, line string) bool {
+	return !strings.Contains(strings.Join(strings.Fields(page), " "), strings.Join(strings.Fields(line), " "))
 }
 
 func TestMachineConditionsShowOnce(t *testing.T) {

@@ -41,7 +41,7 @@ func (a *app) command() *cobra.Command {
 		a.decideCommand("decline", "Decline a certificate", enroll.Decline, "declined"),
 		a.moveCommand("renew", "Ask for a new certificate", "renewing", (*local.Client).Renew),
 		a.moveCommand("prove", "Prove that keys and certificates work", "proving", (*local.Client).Prove),
-		a.syncCommand(), a.doctorCommand(), a.policyCommand(), a.versionCommand(),
+		a.mailCommand(), a.syncCommand(), a.doctorCommand(), a.policyCommand(), a.versionCommand(),
 		a.serviceCommand(), a.manCommand(),
 	)
 	return root
@@ -101,6 +101,14 @@ func (a *app) report(ctx context.Context, c *local.Client, done string, ids []en
 		}
 	}
 	return nil
+}
+
+func (a *app) mailCommand() *cobra.Command {
+	parent := &cobra.Command{Use: "mail", Short: "Put mail programs back to what they had before, or make them ready again"}
+	undo := a.moveCommand("undo", "Put back what mail programs had before the agent came", "mailundone", (*local.Client).UndoMail)
+	undo.Long += " That holds until policy says something else of mail\nprograms, or until: smime-agent mail apply. Where policy rules mail programs, only an\nadministrator may."
+	parent.AddCommand(undo, a.moveCommand("apply", "Make mail programs ready as policy wants, at once", "mailapplied", (*local.Client).ApplyMail))
+	return parent
 }
 
 func (a *app) syncCommand() *cobra.Command {

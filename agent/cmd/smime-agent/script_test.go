@@ -161,6 +161,15 @@ func (c *company) Confirm(_ context.Context, _ platform.Peer, ids []enroll.ID, c
 func (c *company) Prove(_ context.Context, by platform.Peer, ids []enroll.ID) error {
 	return c.did(by.User+" prove", ids)
 }
+
+func (c *company) UndoMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	return c.did(by.User+" undo", ids)
+}
+
+func (c *company) ApplyMail(_ context.Context, by platform.Peer, ids []enroll.ID) error {
+	return c.did(by.User+" apply", ids)
+}
+
 func (c *company) Sync(context.Context) error { return c.did("sync", []enroll.ID{"now"}) }
 
 func (c *company) Diagnose(context.Context) (status.Checks, error) {
@@ -247,7 +256,7 @@ func scriptTold(ts *testscript.TestScript, _ bool, args []string) {
 	c.told = nil
 }
 
-// scriptService: service stop|fail|hint|unjoin|over ID|ended ID
+// scriptService: service stop|fail|hint|rule|unjoin|over ID|ended ID
 func scriptService(ts *testscript.TestScript, _ bool, args []string) {
 	c := ts.Value(companyKey{}).(*company)
 	if args[0] == "stop" {
@@ -261,6 +270,10 @@ func scriptService(ts *testscript.TestScript, _ bool, args []string) {
 		c.err = errors.New("planted")
 	case "hint":
 		c.err = &enroll.Error{Kind: enroll.Transient, Code: enroll.CodeControlUnreachable, Hint: "No answer from central. Check the network."}
+	case "wrongcode":
+		c.err = &enroll.Error{Kind: enroll.Waiting, Code: enroll.CodeChallengePending, Hint: "The code is not the one that was mailed last."}
+	case "rule":
+		c.err = &local.Error{Reason: local.ReasonRuled}
 	case "unjoin":
 		c.facts.Device = status.Device{}
 	case "well":

@@ -915,6 +915,104 @@ func (*ReportMailResponse) Descriptor() ([]byte, []int) {
 	return file_local_v1_local_proto_rawDescGZIP(), []int{19}
 }
 
+type MailProgramsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Enrollment ID, or mailbox, or empty for all of this user.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// "undo" or "apply".
+	Wish          string `protobuf:"bytes,2,opt,name=wish,proto3" json:"wish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailProgramsRequest) Reset() {
+	*x = MailProgramsRequest{}
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailProgramsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailProgramsRequest) ProtoMessage() {}
+
+func (x *MailProgramsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailProgramsRequest.ProtoReflect.Descriptor instead.
+func (*MailProgramsRequest) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MailProgramsRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *MailProgramsRequest) GetWish() string {
+	if x != nil {
+		return x.Wish
+	}
+	return ""
+}
+
+type MailProgramsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Enrollments   []string               `protobuf:"bytes,1,rep,name=enrollments,proto3" json:"enrollments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailProgramsResponse) Reset() {
+	*x = MailProgramsResponse{}
+	mi := &file_local_v1_local_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailProgramsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailProgramsResponse) ProtoMessage() {}
+
+func (x *MailProgramsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_local_v1_local_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailProgramsResponse.ProtoReflect.Descriptor instead.
+func (*MailProgramsResponse) Descriptor() ([]byte, []int) {
+	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MailProgramsResponse) GetEnrollments() []string {
+	if x != nil {
+		return x.Enrollments
+	}
+	return nil
+}
+
 // MailKey is a key that some messages need.
 type MailKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -934,7 +1032,7 @@ type MailKey struct {
 
 func (x *MailKey) Reset() {
 	*x = MailKey{}
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1044,7 @@ func (x *MailKey) String() string {
 func (*MailKey) ProtoMessage() {}
 
 func (x *MailKey) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[20]
+	mi := &file_local_v1_local_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1057,7 @@ func (x *MailKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailKey.ProtoReflect.Descriptor instead.
 func (*MailKey) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{20}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MailKey) GetEnrollmentId() string {
@@ -1019,7 +1117,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1129,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[21]
+	mi := &file_local_v1_local_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1142,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{21}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -1118,7 +1216,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1228,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[22]
+	mi := &file_local_v1_local_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1241,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{22}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Hello) GetVersion() string {
@@ -1175,7 +1273,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1285,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[23]
+	mi := &file_local_v1_local_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1298,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{23}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
 }
 
 // AttachResponse is what the service sends: a task, or the end of one.
@@ -1217,7 +1315,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1327,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[24]
+	mi := &file_local_v1_local_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1340,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{24}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -1303,6 +1401,7 @@ type Task struct {
 	//	*Task_Prepare
 	//	*Task_Publish
 	//	*Task_Partners
+	//	*Task_Undo
 	What          isTask_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1310,7 +1409,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1421,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[25]
+	mi := &file_local_v1_local_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1434,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{25}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Task) GetId() uint64 {
@@ -1451,6 +1550,15 @@ func (x *Task) GetPartners() *PartnersTask {
 	return nil
 }
 
+func (x *Task) GetUndo() *PrepareTask {
+	if x != nil {
+		if x, ok := x.What.(*Task_Undo); ok {
+			return x.Undo
+		}
+	}
+	return nil
+}
+
 type isTask_What interface {
 	isTask_What()
 }
@@ -1499,6 +1607,12 @@ type Task_Partners struct {
 	Partners *PartnersTask `protobuf:"bytes,12,opt,name=partners,proto3,oneof"`
 }
 
+type Task_Undo struct {
+	// Put back what the programs had before the agent came; the result is that of
+	// prepare. Nothing of its rule but the programs counts.
+	Undo *PrepareTask `protobuf:"bytes,13,opt,name=undo,proto3,oneof"`
+}
+
 func (*Task_Inventory) isTask_What() {}
 
 func (*Task_Request) isTask_What() {}
@@ -1521,6 +1635,8 @@ func (*Task_Publish) isTask_What() {}
 
 func (*Task_Partners) isTask_What() {}
 
+func (*Task_Undo) isTask_What() {}
+
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        uint64                 `protobuf:"varint,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -1530,7 +1646,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1658,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[26]
+	mi := &file_local_v1_local_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1671,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{26}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Cancel) GetTaskId() uint64 {
@@ -1588,7 +1704,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1716,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[27]
+	mi := &file_local_v1_local_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1729,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{27}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TaskResult) GetTaskId() uint64 {
@@ -1793,7 +1909,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1921,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[28]
+	mi := &file_local_v1_local_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1934,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{28}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Failure) GetKind() string {
@@ -1858,7 +1974,7 @@ type InventoryTask struct {
 
 func (x *InventoryTask) Reset() {
 	*x = InventoryTask{}
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1986,7 @@ func (x *InventoryTask) String() string {
 func (*InventoryTask) ProtoMessage() {}
 
 func (x *InventoryTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[29]
+	mi := &file_local_v1_local_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1999,7 @@ func (x *InventoryTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryTask.ProtoReflect.Descriptor instead.
 func (*InventoryTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{29}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InventoryTask) GetModules() []*PkcsModule {
@@ -1903,7 +2019,7 @@ type PkcsModule struct {
 
 func (x *PkcsModule) Reset() {
 	*x = PkcsModule{}
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2031,7 @@ func (x *PkcsModule) String() string {
 func (*PkcsModule) ProtoMessage() {}
 
 func (x *PkcsModule) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[30]
+	mi := &file_local_v1_local_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2044,7 @@ func (x *PkcsModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PkcsModule.ProtoReflect.Descriptor instead.
 func (*PkcsModule) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{30}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PkcsModule) GetPath() string {
@@ -1957,7 +2073,7 @@ type InventoryResult struct {
 
 func (x *InventoryResult) Reset() {
 	*x = InventoryResult{}
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2085,7 @@ func (x *InventoryResult) String() string {
 func (*InventoryResult) ProtoMessage() {}
 
 func (x *InventoryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[31]
+	mi := &file_local_v1_local_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2098,7 @@ func (x *InventoryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResult.ProtoReflect.Descriptor instead.
 func (*InventoryResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{31}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InventoryResult) GetStores() []*StoreFound {
@@ -2020,7 +2136,7 @@ type StoreFound struct {
 
 func (x *StoreFound) Reset() {
 	*x = StoreFound{}
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2148,7 @@ func (x *StoreFound) String() string {
 func (*StoreFound) ProtoMessage() {}
 
 func (x *StoreFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[32]
+	mi := &file_local_v1_local_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2161,7 @@ func (x *StoreFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreFound.ProtoReflect.Descriptor instead.
 func (*StoreFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{32}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StoreFound) GetName() string {
@@ -2098,7 +2214,7 @@ type KeyFound struct {
 
 func (x *KeyFound) Reset() {
 	*x = KeyFound{}
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2226,7 @@ func (x *KeyFound) String() string {
 func (*KeyFound) ProtoMessage() {}
 
 func (x *KeyFound) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[33]
+	mi := &file_local_v1_local_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2239,7 @@ func (x *KeyFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFound.ProtoReflect.Descriptor instead.
 func (*KeyFound) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{33}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KeyFound) GetEnrollmentId() string {
@@ -2180,7 +2296,7 @@ type RequestTask struct {
 
 func (x *RequestTask) Reset() {
 	*x = RequestTask{}
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2308,7 @@ func (x *RequestTask) String() string {
 func (*RequestTask) ProtoMessage() {}
 
 func (x *RequestTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[34]
+	mi := &file_local_v1_local_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2321,7 @@ func (x *RequestTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestTask.ProtoReflect.Descriptor instead.
 func (*RequestTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{34}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RequestTask) GetEnrollmentId() string {
@@ -2282,7 +2398,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2410,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[35]
+	mi := &file_local_v1_local_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2423,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{35}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RequestResult) GetCsr() []byte {
@@ -2345,7 +2461,7 @@ type InstallTask struct {
 
 func (x *InstallTask) Reset() {
 	*x = InstallTask{}
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2473,7 @@ func (x *InstallTask) String() string {
 func (*InstallTask) ProtoMessage() {}
 
 func (x *InstallTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[36]
+	mi := &file_local_v1_local_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2486,7 @@ func (x *InstallTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallTask.ProtoReflect.Descriptor instead.
 func (*InstallTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{36}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *InstallTask) GetEnrollmentId() string {
@@ -2416,7 +2532,7 @@ type InstallResult struct {
 
 func (x *InstallResult) Reset() {
 	*x = InstallResult{}
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2544,7 @@ func (x *InstallResult) String() string {
 func (*InstallResult) ProtoMessage() {}
 
 func (x *InstallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[37]
+	mi := &file_local_v1_local_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2557,7 @@ func (x *InstallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResult.ProtoReflect.Descriptor instead.
 func (*InstallResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{37}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
 }
 
 // PrepareTask has the user's mail programs use a credential.
@@ -2465,7 +2581,7 @@ type PrepareTask struct {
 
 func (x *PrepareTask) Reset() {
 	*x = PrepareTask{}
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2593,7 @@ func (x *PrepareTask) String() string {
 func (*PrepareTask) ProtoMessage() {}
 
 func (x *PrepareTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[38]
+	mi := &file_local_v1_local_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2606,7 @@ func (x *PrepareTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareTask.ProtoReflect.Descriptor instead.
 func (*PrepareTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{38}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PrepareTask) GetEnrollmentId() string {
@@ -2574,7 +2690,7 @@ type MailRule struct {
 
 func (x *MailRule) Reset() {
 	*x = MailRule{}
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2702,7 @@ func (x *MailRule) String() string {
 func (*MailRule) ProtoMessage() {}
 
 func (x *MailRule) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[39]
+	mi := &file_local_v1_local_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2715,7 @@ func (x *MailRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailRule.ProtoReflect.Descriptor instead.
 func (*MailRule) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{39}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MailRule) GetPrograms() []string {
@@ -2653,7 +2769,7 @@ type PrepareResult struct {
 
 func (x *PrepareResult) Reset() {
 	*x = PrepareResult{}
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2781,7 @@ func (x *PrepareResult) String() string {
 func (*PrepareResult) ProtoMessage() {}
 
 func (x *PrepareResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[40]
+	mi := &file_local_v1_local_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2794,7 @@ func (x *PrepareResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareResult.ProtoReflect.Descriptor instead.
 func (*PrepareResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{40}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PrepareResult) GetAccounts() []*MailAccount {
@@ -2698,7 +2814,7 @@ type MailAccount struct {
 	Mailbox string `protobuf:"bytes,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
 	// The store from which it takes certificates.
 	Store string `protobuf:"bytes,5,opt,name=store,proto3" json:"store,omitempty"`
-	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	// "ready", "restart", "busy", "managed", "failed", "other-store" or "undone".
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// Settings that only the person can set, and those that are his own choice.
 	ByHand []string `protobuf:"bytes,7,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
@@ -2713,7 +2829,7 @@ type MailAccount struct {
 
 func (x *MailAccount) Reset() {
 	*x = MailAccount{}
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2841,7 @@ func (x *MailAccount) String() string {
 func (*MailAccount) ProtoMessage() {}
 
 func (x *MailAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[41]
+	mi := &file_local_v1_local_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2854,7 @@ func (x *MailAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailAccount.ProtoReflect.Descriptor instead.
 func (*MailAccount) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{41}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MailAccount) GetProgram() string {
@@ -2832,7 +2948,7 @@ type ProveTask struct {
 
 func (x *ProveTask) Reset() {
 	*x = ProveTask{}
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2960,7 @@ func (x *ProveTask) String() string {
 func (*ProveTask) ProtoMessage() {}
 
 func (x *ProveTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[42]
+	mi := &file_local_v1_local_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2973,7 @@ func (x *ProveTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveTask.ProtoReflect.Descriptor instead.
 func (*ProveTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{42}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ProveTask) GetEnrollmentId() string {
@@ -2945,7 +3061,7 @@ type ProveResult struct {
 
 func (x *ProveResult) Reset() {
 	*x = ProveResult{}
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3073,7 @@ func (x *ProveResult) String() string {
 func (*ProveResult) ProtoMessage() {}
 
 func (x *ProveResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[43]
+	mi := &file_local_v1_local_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3086,7 @@ func (x *ProveResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResult.ProtoReflect.Descriptor instead.
 func (*ProveResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{43}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ProveResult) GetAt() *timestamppb.Timestamp {
@@ -3033,7 +3149,7 @@ type DiscardTask struct {
 
 func (x *DiscardTask) Reset() {
 	*x = DiscardTask{}
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3161,7 @@ func (x *DiscardTask) String() string {
 func (*DiscardTask) ProtoMessage() {}
 
 func (x *DiscardTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[44]
+	mi := &file_local_v1_local_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3174,7 @@ func (x *DiscardTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardTask.ProtoReflect.Descriptor instead.
 func (*DiscardTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{44}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DiscardTask) GetEnrollmentId() string {
@@ -3100,7 +3216,7 @@ type AskTask struct {
 
 func (x *AskTask) Reset() {
 	*x = AskTask{}
-	mi := &file_local_v1_local_proto_msgTypes[45]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3228,7 @@ func (x *AskTask) String() string {
 func (*AskTask) ProtoMessage() {}
 
 func (x *AskTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[45]
+	mi := &file_local_v1_local_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3241,7 @@ func (x *AskTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTask.ProtoReflect.Descriptor instead.
 func (*AskTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{45}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AskTask) GetEnrollmentId() string {
@@ -3194,7 +3310,7 @@ type AskResult struct {
 
 func (x *AskResult) Reset() {
 	*x = AskResult{}
-	mi := &file_local_v1_local_proto_msgTypes[46]
+	mi := &file_local_v1_local_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3322,7 @@ func (x *AskResult) String() string {
 func (*AskResult) ProtoMessage() {}
 
 func (x *AskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[46]
+	mi := &file_local_v1_local_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3335,7 @@ func (x *AskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskResult.ProtoReflect.Descriptor instead.
 func (*AskResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{46}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AskResult) GetVerdict() string {
@@ -3244,7 +3360,7 @@ type CodeTask struct {
 
 func (x *CodeTask) Reset() {
 	*x = CodeTask{}
-	mi := &file_local_v1_local_proto_msgTypes[47]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3372,7 @@ func (x *CodeTask) String() string {
 func (*CodeTask) ProtoMessage() {}
 
 func (x *CodeTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[47]
+	mi := &file_local_v1_local_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3385,7 @@ func (x *CodeTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CodeTask.ProtoReflect.Descriptor instead.
 func (*CodeTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{47}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CodeTask) GetEnrollmentId() string {
@@ -3317,7 +3433,7 @@ type CodeResult struct {
 
 func (x *CodeResult) Reset() {
 	*x = CodeResult{}
-	mi := &file_local_v1_local_proto_msgTypes[48]
+	mi := &file_local_v1_local_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3329,7 +3445,7 @@ func (x *CodeResult) String() string {
 func (*CodeResult) ProtoMessage() {}
 
 func (x *CodeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[48]
+	mi := &file_local_v1_local_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3342,7 +3458,7 @@ func (x *CodeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CodeResult.ProtoReflect.Descriptor instead.
 func (*CodeResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{48}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CodeResult) GetCode() string {
@@ -3368,7 +3484,7 @@ type NotifyTask struct {
 
 func (x *NotifyTask) Reset() {
 	*x = NotifyTask{}
-	mi := &file_local_v1_local_proto_msgTypes[49]
+	mi := &file_local_v1_local_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3496,7 @@ func (x *NotifyTask) String() string {
 func (*NotifyTask) ProtoMessage() {}
 
 func (x *NotifyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[49]
+	mi := &file_local_v1_local_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3509,7 @@ func (x *NotifyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyTask.ProtoReflect.Descriptor instead.
 func (*NotifyTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{49}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NotifyTask) GetCode() string {
@@ -3457,7 +3573,7 @@ type PublishTask struct {
 
 func (x *PublishTask) Reset() {
 	*x = PublishTask{}
-	mi := &file_local_v1_local_proto_msgTypes[50]
+	mi := &file_local_v1_local_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3585,7 @@ func (x *PublishTask) String() string {
 func (*PublishTask) ProtoMessage() {}
 
 func (x *PublishTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[50]
+	mi := &file_local_v1_local_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3598,7 @@ func (x *PublishTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishTask.ProtoReflect.Descriptor instead.
 func (*PublishTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{50}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PublishTask) GetEnrollmentId() string {
@@ -3536,7 +3652,7 @@ type PublishResult struct {
 
 func (x *PublishResult) Reset() {
 	*x = PublishResult{}
-	mi := &file_local_v1_local_proto_msgTypes[51]
+	mi := &file_local_v1_local_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3664,7 @@ func (x *PublishResult) String() string {
 func (*PublishResult) ProtoMessage() {}
 
 func (x *PublishResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[51]
+	mi := &file_local_v1_local_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3561,7 +3677,7 @@ func (x *PublishResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
 func (*PublishResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{51}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PublishResult) GetValue() []byte {
@@ -3582,7 +3698,7 @@ type PartnersTask struct {
 
 func (x *PartnersTask) Reset() {
 	*x = PartnersTask{}
-	mi := &file_local_v1_local_proto_msgTypes[52]
+	mi := &file_local_v1_local_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3710,7 @@ func (x *PartnersTask) String() string {
 func (*PartnersTask) ProtoMessage() {}
 
 func (x *PartnersTask) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[52]
+	mi := &file_local_v1_local_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3723,7 @@ func (x *PartnersTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersTask.ProtoReflect.Descriptor instead.
 func (*PartnersTask) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{52}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PartnersTask) GetCertificates() [][]byte {
@@ -3630,7 +3746,7 @@ type PartnersResult struct {
 
 func (x *PartnersResult) Reset() {
 	*x = PartnersResult{}
-	mi := &file_local_v1_local_proto_msgTypes[53]
+	mi := &file_local_v1_local_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3758,7 @@ func (x *PartnersResult) String() string {
 func (*PartnersResult) ProtoMessage() {}
 
 func (x *PartnersResult) ProtoReflect() protoreflect.Message {
-	mi := &file_local_v1_local_proto_msgTypes[53]
+	mi := &file_local_v1_local_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3771,7 @@ func (x *PartnersResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResult.ProtoReflect.Descriptor instead.
 func (*PartnersResult) Descriptor() ([]byte, []int) {
-	return file_local_v1_local_proto_rawDescGZIP(), []int{53}
+	return file_local_v1_local_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PartnersResult) GetFiled() uint32 {
@@ -3723,7 +3839,12 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x06opened\x18\x04 \x01(\rR\x06opened\x12\x18\n" +
 	"\aobscure\x18\x05 \x01(\rR\aobscure\x12%\n" +
 	"\x04keys\x18\x06 \x03(\v2\x11.local.v1.MailKeyR\x04keys\"\x14\n" +
-	"\x12ReportMailResponse\"\xad\x01\n" +
+	"\x12ReportMailResponse\"A\n" +
+	"\x13MailProgramsRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x12\n" +
+	"\x04wish\x18\x02 \x01(\tR\x04wish\"8\n" +
+	"\x14MailProgramsResponse\x12 \n" +
+	"\venrollments\x18\x01 \x03(\tR\venrollments\"\xad\x01\n" +
 	"\aMailKey\x12#\n" +
 	"\renrollment_id\x18\x01 \x01(\tR\fenrollmentId\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x16\n" +
@@ -3744,7 +3865,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0eAttachResponse\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.local.v1.TaskH\x00R\x04task\x12*\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x10.local.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xba\x04\n" +
+	"\amessage\"\xe7\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x127\n" +
 	"\tinventory\x18\x02 \x01(\v2\x17.local.v1.InventoryTaskH\x00R\tinventory\x121\n" +
@@ -3758,7 +3879,8 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\aprepare\x18\n" +
 	" \x01(\v2\x15.local.v1.PrepareTaskH\x00R\aprepare\x121\n" +
 	"\apublish\x18\v \x01(\v2\x15.local.v1.PublishTaskH\x00R\apublish\x124\n" +
-	"\bpartners\x18\f \x01(\v2\x16.local.v1.PartnersTaskH\x00R\bpartnersB\x06\n" +
+	"\bpartners\x18\f \x01(\v2\x16.local.v1.PartnersTaskH\x00R\bpartners\x12+\n" +
+	"\x04undo\x18\r \x01(\v2\x15.local.v1.PrepareTaskH\x00R\x04undoB\x06\n" +
 	"\x04what\"!\n" +
 	"\x06Cancel\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\x04R\x06taskId\"\xa5\x04\n" +
@@ -3938,7 +4060,7 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\x0ePartnersResult\x12\x14\n" +
 	"\x05filed\x18\x01 \x01(\rR\x05filed\x12\x1c\n" +
 	"\twithdrawn\x18\x02 \x01(\rR\twithdrawn\x12-\n" +
-	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures2\xbf\x05\n" +
+	"\bfailures\x18\x03 \x03(\v2\x11.local.v1.FailureR\bfailures2\x8e\x06\n" +
 	"\fAgentService\x12;\n" +
 	"\x06Status\x12\x17.local.v1.StatusRequest\x1a\x18.local.v1.StatusResponse\x12:\n" +
 	"\x05Watch\x12\x16.local.v1.WatchRequest\x1a\x17.local.v1.WatchResponse0\x01\x12;\n" +
@@ -3950,7 +4072,8 @@ const file_local_v1_local_proto_rawDesc = "" +
 	"\bDiagnose\x12\x19.local.v1.DiagnoseRequest\x1a\x1a.local.v1.DiagnoseResponse\x12A\n" +
 	"\bSettings\x12\x19.local.v1.SettingsRequest\x1a\x1a.local.v1.SettingsResponse\x12G\n" +
 	"\n" +
-	"ReportMail\x12\x1b.local.v1.ReportMailRequest\x1a\x1c.local.v1.ReportMailResponse\x12?\n" +
+	"ReportMail\x12\x1b.local.v1.ReportMailRequest\x1a\x1c.local.v1.ReportMailResponse\x12M\n" +
+	"\fMailPrograms\x12\x1d.local.v1.MailProgramsRequest\x1a\x1e.local.v1.MailProgramsResponse\x12?\n" +
 	"\x06Attach\x12\x17.local.v1.AttachRequest\x1a\x18.local.v1.AttachResponse(\x010\x01B$Z\"smime-agent/proto/local/v1;localv1b\x06proto3"
 
 var (
@@ -3965,7 +4088,7 @@ func file_local_v1_local_proto_rawDescGZIP() []byte {
 	return file_local_v1_local_proto_rawDescData
 }
 
-var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_local_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_local_v1_local_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: local.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: local.v1.StatusResponse
@@ -3987,113 +4110,118 @@ var file_local_v1_local_proto_goTypes = []any{
 	(*SettingsResponse)(nil),      // 17: local.v1.SettingsResponse
 	(*ReportMailRequest)(nil),     // 18: local.v1.ReportMailRequest
 	(*ReportMailResponse)(nil),    // 19: local.v1.ReportMailResponse
-	(*MailKey)(nil),               // 20: local.v1.MailKey
-	(*AttachRequest)(nil),         // 21: local.v1.AttachRequest
-	(*Hello)(nil),                 // 22: local.v1.Hello
-	(*Changed)(nil),               // 23: local.v1.Changed
-	(*AttachResponse)(nil),        // 24: local.v1.AttachResponse
-	(*Task)(nil),                  // 25: local.v1.Task
-	(*Cancel)(nil),                // 26: local.v1.Cancel
-	(*TaskResult)(nil),            // 27: local.v1.TaskResult
-	(*Failure)(nil),               // 28: local.v1.Failure
-	(*InventoryTask)(nil),         // 29: local.v1.InventoryTask
-	(*PkcsModule)(nil),            // 30: local.v1.PkcsModule
-	(*InventoryResult)(nil),       // 31: local.v1.InventoryResult
-	(*StoreFound)(nil),            // 32: local.v1.StoreFound
-	(*KeyFound)(nil),              // 33: local.v1.KeyFound
-	(*RequestTask)(nil),           // 34: local.v1.RequestTask
-	(*RequestResult)(nil),         // 35: local.v1.RequestResult
-	(*InstallTask)(nil),           // 36: local.v1.InstallTask
-	(*InstallResult)(nil),         // 37: local.v1.InstallResult
-	(*PrepareTask)(nil),           // 38: local.v1.PrepareTask
-	(*MailRule)(nil),              // 39: local.v1.MailRule
-	(*PrepareResult)(nil),         // 40: local.v1.PrepareResult
-	(*MailAccount)(nil),           // 41: local.v1.MailAccount
-	(*ProveTask)(nil),             // 42: local.v1.ProveTask
-	(*ProveResult)(nil),           // 43: local.v1.ProveResult
-	(*DiscardTask)(nil),           // 44: local.v1.DiscardTask
-	(*AskTask)(nil),               // 45: local.v1.AskTask
-	(*AskResult)(nil),             // 46: local.v1.AskResult
-	(*CodeTask)(nil),              // 47: local.v1.CodeTask
-	(*CodeResult)(nil),            // 48: local.v1.CodeResult
-	(*NotifyTask)(nil),            // 49: local.v1.NotifyTask
-	(*PublishTask)(nil),           // 50: local.v1.PublishTask
-	(*PublishResult)(nil),         // 51: local.v1.PublishResult
-	(*PartnersTask)(nil),          // 52: local.v1.PartnersTask
-	(*PartnersResult)(nil),        // 53: local.v1.PartnersResult
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*MailProgramsRequest)(nil),   // 20: local.v1.MailProgramsRequest
+	(*MailProgramsResponse)(nil),  // 21: local.v1.MailProgramsResponse
+	(*MailKey)(nil),               // 22: local.v1.MailKey
+	(*AttachRequest)(nil),         // 23: local.v1.AttachRequest
+	(*Hello)(nil),                 // 24: local.v1.Hello
+	(*Changed)(nil),               // 25: local.v1.Changed
+	(*AttachResponse)(nil),        // 26: local.v1.AttachResponse
+	(*Task)(nil),                  // 27: local.v1.Task
+	(*Cancel)(nil),                // 28: local.v1.Cancel
+	(*TaskResult)(nil),            // 29: local.v1.TaskResult
+	(*Failure)(nil),               // 30: local.v1.Failure
+	(*InventoryTask)(nil),         // 31: local.v1.InventoryTask
+	(*PkcsModule)(nil),            // 32: local.v1.PkcsModule
+	(*InventoryResult)(nil),       // 33: local.v1.InventoryResult
+	(*StoreFound)(nil),            // 34: local.v1.StoreFound
+	(*KeyFound)(nil),              // 35: local.v1.KeyFound
+	(*RequestTask)(nil),           // 36: local.v1.RequestTask
+	(*RequestResult)(nil),         // 37: local.v1.RequestResult
+	(*InstallTask)(nil),           // 38: local.v1.InstallTask
+	(*InstallResult)(nil),         // 39: local.v1.InstallResult
+	(*PrepareTask)(nil),           // 40: local.v1.PrepareTask
+	(*MailRule)(nil),              // 41: local.v1.MailRule
+	(*PrepareResult)(nil),         // 42: local.v1.PrepareResult
+	(*MailAccount)(nil),           // 43: local.v1.MailAccount
+	(*ProveTask)(nil),             // 44: local.v1.ProveTask
+	(*ProveResult)(nil),           // 45: local.v1.ProveResult
+	(*DiscardTask)(nil),           // 46: local.v1.DiscardTask
+	(*AskTask)(nil),               // 47: local.v1.AskTask
+	(*AskResult)(nil),             // 48: local.v1.AskResult
+	(*CodeTask)(nil),              // 49: local.v1.CodeTask
+	(*CodeResult)(nil),            // 50: local.v1.CodeResult
+	(*NotifyTask)(nil),            // 51: local.v1.NotifyTask
+	(*PublishTask)(nil),           // 52: local.v1.PublishTask
+	(*PublishResult)(nil),         // 53: local.v1.PublishResult
+	(*PartnersTask)(nil),          // 54: local.v1.PartnersTask
+	(*PartnersResult)(nil),        // 55: local.v1.PartnersResult
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
 }
 var file_local_v1_local_proto_depIdxs = []int32{
-	20, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
-	22, // 1: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
-	27, // 2: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
-	23, // 3: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
-	25, // 4: local.v1.AttachResponse.task:type_name -> local.v1.Task
-	26, // 5: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
-	29, // 6: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
-	34, // 7: local.v1.Task.request:type_name -> local.v1.RequestTask
-	36, // 8: local.v1.Task.install:type_name -> local.v1.InstallTask
-	42, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
-	44, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
-	45, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
-	49, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
-	47, // 13: local.v1.Task.code:type_name -> local.v1.CodeTask
-	38, // 14: local.v1.Task.prepare:type_name -> local.v1.PrepareTask
-	50, // 15: local.v1.Task.publish:type_name -> local.v1.PublishTask
-	52, // 16: local.v1.Task.partners:type_name -> local.v1.PartnersTask
-	28, // 17: local.v1.TaskResult.failure:type_name -> local.v1.Failure
-	31, // 18: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
-	35, // 19: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
-	37, // 20: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
-	43, // 21: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
-	46, // 22: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
-	48, // 23: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
-	40, // 24: local.v1.TaskResult.prepare:type_name -> local.v1.PrepareResult
-	51, // 25: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
-	53, // 26: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
-	30, // 27: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
-	32, // 28: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
-	33, // 29: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
-	28, // 30: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
-	54, // 31: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
-	30, // 32: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
-	30, // 33: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
-	39, // 34: local.v1.PrepareTask.rule:type_name -> local.v1.MailRule
-	41, // 35: local.v1.PrepareResult.accounts:type_name -> local.v1.MailAccount
-	30, // 36: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
-	54, // 37: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
-	54, // 38: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
-	30, // 39: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
-	30, // 40: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
-	54, // 41: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
-	28, // 42: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
-	0,  // 43: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
-	2,  // 44: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
-	4,  // 45: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
-	6,  // 46: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
-	8,  // 47: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
-	10, // 48: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
-	12, // 49: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
-	14, // 50: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
-	16, // 51: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
-	18, // 52: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
-	21, // 53: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
-	1,  // 54: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
-	3,  // 55: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
-	5,  // 56: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
-	7,  // 57: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
-	9,  // 58: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
-	11, // 59: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
-	13, // 60: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
-	15, // 61: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
-	17, // 62: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
-	19, // 63: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
-	24, // 64: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
-	54, // [54:65] is the sub-list for method output_type
-	43, // [43:54] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	22, // 0: local.v1.ReportMailRequest.keys:type_name -> local.v1.MailKey
+	24, // 1: local.v1.AttachRequest.hello:type_name -> local.v1.Hello
+	29, // 2: local.v1.AttachRequest.result:type_name -> local.v1.TaskResult
+	25, // 3: local.v1.AttachRequest.changed:type_name -> local.v1.Changed
+	27, // 4: local.v1.AttachResponse.task:type_name -> local.v1.Task
+	28, // 5: local.v1.AttachResponse.cancel:type_name -> local.v1.Cancel
+	31, // 6: local.v1.Task.inventory:type_name -> local.v1.InventoryTask
+	36, // 7: local.v1.Task.request:type_name -> local.v1.RequestTask
+	38, // 8: local.v1.Task.install:type_name -> local.v1.InstallTask
+	44, // 9: local.v1.Task.prove:type_name -> local.v1.ProveTask
+	46, // 10: local.v1.Task.discard:type_name -> local.v1.DiscardTask
+	47, // 11: local.v1.Task.ask:type_name -> local.v1.AskTask
+	51, // 12: local.v1.Task.notify:type_name -> local.v1.NotifyTask
+	49, // 13: local.v1.Task.code:type_name -> local.v1.CodeTask
+	40, // 14: local.v1.Task.prepare:type_name -> local.v1.PrepareTask
+	52, // 15: local.v1.Task.publish:type_name -> local.v1.PublishTask
+	54, // 16: local.v1.Task.partners:type_name -> local.v1.PartnersTask
+	40, // 17: local.v1.Task.undo:type_name -> local.v1.PrepareTask
+	30, // 18: local.v1.TaskResult.failure:type_name -> local.v1.Failure
+	33, // 19: local.v1.TaskResult.inventory:type_name -> local.v1.InventoryResult
+	37, // 20: local.v1.TaskResult.request:type_name -> local.v1.RequestResult
+	39, // 21: local.v1.TaskResult.install:type_name -> local.v1.InstallResult
+	45, // 22: local.v1.TaskResult.prove:type_name -> local.v1.ProveResult
+	48, // 23: local.v1.TaskResult.ask:type_name -> local.v1.AskResult
+	50, // 24: local.v1.TaskResult.code:type_name -> local.v1.CodeResult
+	42, // 25: local.v1.TaskResult.prepare:type_name -> local.v1.PrepareResult
+	53, // 26: local.v1.TaskResult.publish:type_name -> local.v1.PublishResult
+	55, // 27: local.v1.TaskResult.partners:type_name -> local.v1.PartnersResult
+	32, // 28: local.v1.InventoryTask.modules:type_name -> local.v1.PkcsModule
+	34, // 29: local.v1.InventoryResult.stores:type_name -> local.v1.StoreFound
+	35, // 30: local.v1.InventoryResult.keys:type_name -> local.v1.KeyFound
+	30, // 31: local.v1.InventoryResult.failures:type_name -> local.v1.Failure
+	56, // 32: local.v1.KeyFound.created:type_name -> google.protobuf.Timestamp
+	32, // 33: local.v1.RequestTask.modules:type_name -> local.v1.PkcsModule
+	32, // 34: local.v1.InstallTask.modules:type_name -> local.v1.PkcsModule
+	41, // 35: local.v1.PrepareTask.rule:type_name -> local.v1.MailRule
+	43, // 36: local.v1.PrepareResult.accounts:type_name -> local.v1.MailAccount
+	32, // 37: local.v1.ProveTask.modules:type_name -> local.v1.PkcsModule
+	56, // 38: local.v1.ProveTask.now:type_name -> google.protobuf.Timestamp
+	56, // 39: local.v1.ProveResult.at:type_name -> google.protobuf.Timestamp
+	32, // 40: local.v1.DiscardTask.modules:type_name -> local.v1.PkcsModule
+	32, // 41: local.v1.PublishTask.modules:type_name -> local.v1.PkcsModule
+	56, // 42: local.v1.PublishTask.now:type_name -> google.protobuf.Timestamp
+	30, // 43: local.v1.PartnersResult.failures:type_name -> local.v1.Failure
+	0,  // 44: local.v1.AgentService.Status:input_type -> local.v1.StatusRequest
+	2,  // 45: local.v1.AgentService.Watch:input_type -> local.v1.WatchRequest
+	4,  // 46: local.v1.AgentService.Decide:input_type -> local.v1.DecideRequest
+	6,  // 47: local.v1.AgentService.Renew:input_type -> local.v1.RenewRequest
+	8,  // 48: local.v1.AgentService.Confirm:input_type -> local.v1.ConfirmRequest
+	10, // 49: local.v1.AgentService.Prove:input_type -> local.v1.ProveRequest
+	12, // 50: local.v1.AgentService.Sync:input_type -> local.v1.SyncRequest
+	14, // 51: local.v1.AgentService.Diagnose:input_type -> local.v1.DiagnoseRequest
+	16, // 52: local.v1.AgentService.Settings:input_type -> local.v1.SettingsRequest
+	18, // 53: local.v1.AgentService.ReportMail:input_type -> local.v1.ReportMailRequest
+	20, // 54: local.v1.AgentService.MailPrograms:input_type -> local.v1.MailProgramsRequest
+	23, // 55: local.v1.AgentService.Attach:input_type -> local.v1.AttachRequest
+	1,  // 56: local.v1.AgentService.Status:output_type -> local.v1.StatusResponse
+	3,  // 57: local.v1.AgentService.Watch:output_type -> local.v1.WatchResponse
+	5,  // 58: local.v1.AgentService.Decide:output_type -> local.v1.DecideResponse
+	7,  // 59: local.v1.AgentService.Renew:output_type -> local.v1.RenewResponse
+	9,  // 60: local.v1.AgentService.Confirm:output_type -> local.v1.ConfirmResponse
+	11, // 61: local.v1.AgentService.Prove:output_type -> local.v1.ProveResponse
+	13, // 62: local.v1.AgentService.Sync:output_type -> local.v1.SyncResponse
+	15, // 63: local.v1.AgentService.Diagnose:output_type -> local.v1.DiagnoseResponse
+	17, // 64: local.v1.AgentService.Settings:output_type -> local.v1.SettingsResponse
+	19, // 65: local.v1.AgentService.ReportMail:output_type -> local.v1.ReportMailResponse
+	21, // 66: local.v1.AgentService.MailPrograms:output_type -> local.v1.MailProgramsResponse
+	26, // 67: local.v1.AgentService.Attach:output_type -> local.v1.AttachResponse
+	56, // [56:68] is the sub-list for method output_type
+	44, // [44:56] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_local_v1_local_proto_init() }
@@ -4101,16 +4229,16 @@ func file_local_v1_local_proto_init() {
 	if File_local_v1_local_proto != nil {
 		return
 	}
-	file_local_v1_local_proto_msgTypes[21].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[23].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Result)(nil),
 		(*AttachRequest_Changed)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[24].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[26].OneofWrappers = []any{
 		(*AttachResponse_Task)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[25].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
 		(*Task_Inventory)(nil),
 		(*Task_Request)(nil),
 		(*Task_Install)(nil),
@@ -4122,8 +4250,9 @@ func file_local_v1_local_proto_init() {
 		(*Task_Prepare)(nil),
 		(*Task_Publish)(nil),
 		(*Task_Partners)(nil),
+		(*Task_Undo)(nil),
 	}
-	file_local_v1_local_proto_msgTypes[27].OneofWrappers = []any{
+	file_local_v1_local_proto_msgTypes[29].OneofWrappers = []any{
 		(*TaskResult_Inventory)(nil),
 		(*TaskResult_Request)(nil),
 		(*TaskResult_Install)(nil),
@@ -4140,7 +4269,7 @@ func file_local_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_local_v1_local_proto_rawDesc), len(file_local_v1_local_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,17 +22,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_Status_FullMethodName     = "/local.v1.AgentService/Status"
-	AgentService_Watch_FullMethodName      = "/local.v1.AgentService/Watch"
-	AgentService_Decide_FullMethodName     = "/local.v1.AgentService/Decide"
-	AgentService_Renew_FullMethodName      = "/local.v1.AgentService/Renew"
-	AgentService_Confirm_FullMethodName    = "/local.v1.AgentService/Confirm"
-	AgentService_Prove_FullMethodName      = "/local.v1.AgentService/Prove"
-	AgentService_Sync_FullMethodName       = "/local.v1.AgentService/Sync"
-	AgentService_Diagnose_FullMethodName   = "/local.v1.AgentService/Diagnose"
-	AgentService_Settings_FullMethodName   = "/local.v1.AgentService/Settings"
-	AgentService_ReportMail_FullMethodName = "/local.v1.AgentService/ReportMail"
-	AgentService_Attach_FullMethodName     = "/local.v1.AgentService/Attach"
+	AgentService_Status_FullMethodName       = "/local.v1.AgentService/Status"
+	AgentService_Watch_FullMethodName        = "/local.v1.AgentService/Watch"
+	AgentService_Decide_FullMethodName       = "/local.v1.AgentService/Decide"
+	AgentService_Renew_FullMethodName        = "/local.v1.AgentService/Renew"
+	AgentService_Confirm_FullMethodName      = "/local.v1.AgentService/Confirm"
+	AgentService_Prove_FullMethodName        = "/local.v1.AgentService/Prove"
+	AgentService_Sync_FullMethodName         = "/local.v1.AgentService/Sync"
+	AgentService_Diagnose_FullMethodName     = "/local.v1.AgentService/Diagnose"
+	AgentService_Settings_FullMethodName     = "/local.v1.AgentService/Settings"
+	AgentService_ReportMail_FullMethodName   = "/local.v1.AgentService/ReportMail"
+	AgentService_MailPrograms_FullMethodName = "/local.v1.AgentService/MailPrograms"
+	AgentService_Attach_FullMethodName       = "/local.v1.AgentService/Attach"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -61,6 +62,9 @@ type AgentServiceClient interface {
 	Settings(ctx context.Context, in *SettingsRequest, opts ...grpc.CallOption) (*SettingsResponse, error)
 	// ReportMail hands in what the caller's own old mail needs: counts, no content.
 	ReportMail(ctx context.Context, in *ReportMailRequest, opts ...grpc.CallOption) (*ReportMailResponse, error)
+	// MailPrograms has the mail programs put back to what they had before the agent
+	// came, or made ready again.
+	MailPrograms(ctx context.Context, in *MailProgramsRequest, opts ...grpc.CallOption) (*MailProgramsResponse, error)
 	// Attach lends a helper's session to the service, until the stream ends.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
@@ -182,6 +186,16 @@ func (c *agentServiceClient) ReportMail(ctx context.Context, in *ReportMailReque
 	return out, nil
 }
 
+func (c *agentServiceClient) MailPrograms(ctx context.Context, in *MailProgramsRequest, opts ...grpc.CallOption) (*MailProgramsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MailProgramsResponse)
+	err := c.cc.Invoke(ctx, AgentService_MailPrograms_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[1], AgentService_Attach_FullMethodName, cOpts...)
@@ -221,6 +235,9 @@ type AgentServiceServer interface {
 	Settings(context.Context, *SettingsRequest) (*SettingsResponse, error)
 	// ReportMail hands in what the caller's own old mail needs: counts, no content.
 	ReportMail(context.Context, *ReportMailRequest) (*ReportMailResponse, error)
+	// MailPrograms has the mail programs put back to what they had before the agent
+	// came, or made ready again.
+	MailPrograms(context.Context, *MailProgramsRequest) (*MailProgramsResponse, error)
 	// Attach lends a helper's session to the service, until the stream ends.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedAgentServiceServer()
@@ -262,6 +279,9 @@ func (UnimplementedAgentServiceServer) Settings(context.Context, *SettingsReques
 }
 func (UnimplementedAgentServiceServer) ReportMail(context.Context, *ReportMailRequest) (*ReportMailResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportMail not implemented")
+}
+func (UnimplementedAgentServiceServer) MailPrograms(context.Context, *MailProgramsRequest) (*MailProgramsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MailPrograms not implemented")
 }
 func (UnimplementedAgentServiceServer) Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
@@ -460,6 +480,24 @@ func _AgentService_ReportMail_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_MailPrograms_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MailProgramsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).MailPrograms(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_MailPrograms_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).MailPrograms(ctx, req.(*MailProgramsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Attach_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServiceServer).Attach(&grpc.GenericServerStream[AttachRequest, AttachResponse]{ServerStream: stream})
 }
@@ -509,6 +547,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportMail",
 			Handler:    _AgentService_ReportMail_Handler,
+		},
+		{
+			MethodName: "MailPrograms",
+			Handler:    _AgentService_MailPrograms_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

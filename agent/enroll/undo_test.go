@@ -1,0 +1,164 @@
+package enroll
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMailUndo: what was there before comes back and stays, over daily looks, a
+// restart and a renewal, until somebody wants it otherwise or policy changes.
+func TestMailUndo(t *testing.T) {
+	for _, ends := range []string{"apply", "policy"} {
+		t.Run(ends, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				u := w.person("uid:1")
+				a := assignment("uid:1", "a@example.com")
+				a.Mail.Sign, a.Mail.Encrypt = MailUser, MailUser
+				g, stop := w.run(w.policy(a))
+				w.settle(time.Minute)
+				first := only(t, g, Active)
+				if err := g.UndoMail([]ID{first.ID}, false); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(time.Minute)
+				w.undone(t, g, u, "after the undo")
+				looks := len(u.prepares)
+				w.settle(3 * day)
+				if len(u.prepares) != looks {
+					t.Errorf("%d looks at what is done", len(u.prepares)-looks)
+				}
+				stop()
+				g, stop = w.run(w.policy(a))
+				defer func() { stop() }()
+				w.settle(day)
+				w.undone(t, g, u, "after a restart")
+				if _, err := g.Renew(Filter{}, ReasonAdministrator); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(time.Minute)
+				w.undone(t, g, u, "after a renewal")
+				if e := only(t, g, Active); e.ID == first.ID || slices.Contains(w.codes(e.ID), EventPrepared) {
+					t.Errorf("%s is told of %v", e.ID, w.codes(e.ID))
+				}
+				if ends == "policy" {
+					a.Mail.Sign = MailAlways
+					if err := g.Apply(w.policy(a)); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := g.ApplyMail([]ID{only(t, g, Active).ID}); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(time.Minute)
+				w.check(2)
+				if last := u.prepares[len(u.prepares)-1]; last.Undo || ends == "apply" && len(last.Prepared) > 0 {
+					t.Errorf("%+v", last) // what stands there now is no choice of the person's
+				}
+				if !slices.Contains(w.codes(first.ID), EventUndone) {
+					t.Errorf("told %v", w.codes(first.ID))
+				}
+			})
+		})
+	}
+}
+
+// undone asserts that nothing of ours is in the program, and that the record says so.
+func (w *world) undone(t *testing.T, g *Engine, u *person, when string) {
+	t.Helper()
+	var mail []byte
+	w.lock(func() { mail = u.mail })
+	e := only(t, g, Active)
+	if mail != nil || e.Mail == nil || !e.Mail.Undone || len(e.Mail.Accounts) != 1 || e.Mail.Accounts[0].State != MailUndone {
+		t.Errorf("%s: %d octets of a certificate, %+v", when, len(mail), e.Mail)
+	}
+}
+
+// TestMailUndoRuled: what policy rules only an administrator takes back.
+func TestMailUndoRuled(t *testing.T) {
+	for _, set := range []func(*MailRule){
+		func(r *MailRule) { r.Sign = MailAlways }, func(r *MailRule) { r.Encrypt = MailNever }, func(r *MailRule) { r.ClearSign = MailAlways },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			u := w.person("uid:1")
+			a := assignment("uid:1", "a@example.com")
+			a.Mail = MailRule{Programs: []string{"*"}}
+			set(&a.Mail)
+			g, stop := w.run(w.policy(a))
+			defer stop()
+			w.settle(time.Minute)
+			id := only(t, g, Active).ID
+			if err := g.UndoMail([]ID{id}, false); !errors.Is(err, ErrMailRuled) {
+				t.Fatal(err)
+			}
+			w.settle(day)
+			w.check(1)
+			if err := g.UndoMail([]ID{id}, true); err != nil {
+				t.Fatal(err)
+			}
+			w.settle(day)
+			w.undone(t, g, u, "by an administrator")
+		})
+	}
+}
+
+// TestMailUndoWaits: a program that is open is put back when it is closed, and who
+// is not there when he is.
+func TestMailUndoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := w.person("uid:1")
+		a := assignment("uid:1", "a@example.com")
+		a.Mail = MailRule{Programs: []string{"*"}}
+		g, stop := w.run(w.policy(a))
+		defer stop()
+		w.settle(time.Minute)
+		w.lock(func() { u.present, u.mailSays.State = false, MailBusy })
+		if err := g.UndoMail([]ID{only(t, g, Active).ID}, false); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(day)
+		w.lock(func() { u.present = true })
+		g.Attach("uid:1")
+		w.settle(day)
+		if e := only(t, g, Active); !e.Mail.Undone || e.Mail.Accounts[0].State != MailBusy {
+			t.Errorf("while it is open: %+v", e.Mail)
+		}
+		w.lock(func() { u.mailSays.State = MailReady })
+		g.Attach("uid:1")
+		w.settle(time.Minute)
+		w.undone(t, g, u, "closed")
+	})
+}
+
+// TestMailUndoInRenewal: an undo that comes while a renewal is on its way holds for
+// what comes of it.
+func TestMailUndoInRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := w.person("uid:1")
+		a := assignment("uid:1", "a@example.com")
+		a.Mail = MailRule{Programs: []string{"*"}}
+		g, stop := w.run(w.policy(a))
+		defer stop()
+		w.settle(time.Minute)
+		old := only(t, g, Active)
+		w.lock(func() { w.proofFail = "Not yet." })
+		if _, err := g.Renew(Filter{}, ReasonAdministrator); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(time.Minute)
+		if err := g.UndoMail([]ID{old.ID}, false); err != nil {
+			t.Fatal(err)
+		}
+		w.lock(func() { w.proofFail = "" })
+		w.settle(day)
+		if e := only(t, g, Active); e.ID == old.ID {
+			t.Fatal("not renewed")
+		}
+		w.undone(t, g, u, "after the renewal")
+	})
+}
