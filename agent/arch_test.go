@@ -44,6 +44,7 @@ var mayImportInTests = map[string][]string{
 	"agent/local":              {"platform/platformtest"},
 	"agent/service":            {"agent/helper", "platform/platformtest", "proto/control/v1", "server-stub/*"},
 	"agent/control":            {"server-stub/*"},
+	"agent/state":              {"platform/platformtest"},
 	"agent/cmd/smime-agent":    {"platform/platformtest"},
 	"agent/cmd/smime-helper":   {"platform/platformtest"},
 	"platform":                 {"platform/platformtest", "platform"},

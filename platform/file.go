@@ -161,19 +161,30 @@ func readKey(path string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, denied(err)
 	}
+	key, err := parseKey(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}
+
+// parseKey gives a key that the store can have made; else [errDamaged].
+func parseKey(content []byte) (crypto.Signer, error) {
 	block, _ := pem.Decode(content)
 	if block == nil {
-		return nil, fmt.Errorf("%s: %w", path, errDamaged)
+		return nil, errDamaged
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", path, errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%s: %w: a key of type %T", path, errDamaged, parsed)
+	switch key := parsed.(type) {
+	case *rsa.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		return key, nil
 	}
-	return key, nil
+	return nil, fmt.Errorf("%w: a key of type %T", errDamaged, parsed)
 }
 
 func (s *fileStore) Open(_ context.Context, id KeyID) (Key, error) {
@@ -283,13 +294,17 @@ func readChain(path string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, denied(err)
 	}
+	return parseCertificates(content), nil
+}
+
+func parseCertificates(content []byte) []*x509.Certificate {
 	var chain []*x509.Certificate
 	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
 		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
 			chain = append(chain, c)
 		}
 	}
-	return chain, nil
+	return chain
 }
 
 func (s *fileStore) Find(_ context.Context, id KeyID) ([]*x509.Certificate, error) {

@@ -1,10 +1,10 @@
 package platform
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +19,9 @@ import (
 type thunderbird struct {
 	profiles  string
 	libraries []string
+	// family is the name of the Store's package, without its version; empty for
+	// others.
+	family string
 }
 
 // windowsThunderbirds are Mozilla's own build and that of the Store, whose
@@ -32,15 +35,22 @@ func windowsThunderbirds(appData, localAppData string) []thunderbird {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "MozillaThunderbird") {
-			list = append(list, thunderbird{profiles: filepath.Join(packages, e.Name(), "LocalCache", "Roaming", "Thunderbird")})
+			list = append(list, thunderbird{
+				profiles: filepath.Join(packages, e.Name(), "LocalCache", "Roaming", "Thunderbird"), family: e.Name(),
+			})
 		}
 	}
 	return list
 }
 
-// macThunderbirds: not run.
+// macThunderbirds: not run. The libraries lie beside the program in its bundle
+// (package-manifest.in of comm-central).
 func macThunderbirds(home string) []thunderbird {
-	return []thunderbird{{profiles: filepath.Join(home, "Library", "Thunderbird")}}
+	const bundle = "Applications/Thunderbird.app/Contents/MacOS"
+	return []thunderbird{{
+		profiles:  filepath.Join(home, "Library", "Thunderbird"),
+		libraries: []string{"/" + bundle, filepath.Join(home, bundle)},
+	}}
 }
 
 // thunderbirdProfile is a profile's folder with the name of its store.
@@ -122,10 +132,24 @@ func readINI(path string) ([]iniSection, error) {
 		return nil, fmt.Errorf("read Thunderbird's profiles: %w", denied(err))
 	}
 	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxINI+1))
+	if err != nil {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
+	}
+	if len(data) > maxINI {
+		return nil, fmt.Errorf("read Thunderbird's profiles: %s is longer than %d bytes", path, maxINI)
+	}
+	return parseINI(data), nil
+}
+
+// maxINI bounds a file of which each profile takes some hundred bytes.
+const maxINI = 1 << 20
+
+// parseINI takes what it understands, as Mozilla's reader does.
+func parseINI(data []byte) []iniSection {
 	var all []iniSection
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+	for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+		line := strings.TrimSpace(text)
 		if strings.HasPrefix(line, "[") {
 			all = append(all, iniSection{name: strings.Trim(line, "[]"), values: map[string]string{}})
 			continue
@@ -134,10 +158,7 @@ func readINI(path string) ([]iniSection, error) {
 			all[len(all)-1].values[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read Thunderbird's profiles: %w", err)
-	}
-	return all, nil
+	return all
 }
 
 // profile gives the folder if the section describes a profile that is there.

@@ -81,6 +81,8 @@ type tally struct {
 	// total of what the oracle saw at the end of each lane.
 	total   verdict
 	longest time.Duration
+	// farthest is the longest wait for a next attempt that was shown once every process was up again.
+	farthest time.Duration
 }
 
 func (y *tally) note(victim, found string, recovered time.Duration) {
@@ -93,8 +95,8 @@ func (y *tally) note(victim, found string, recovered time.Duration) {
 
 func (y *tally) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d kills; then %d certificates, %d keys, %d of which decrypt; longest way back to health %v\n",
-		y.kills, y.total.certificates, y.total.keys, y.total.decrypted, y.longest.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%d kills; then %d certificates, %d keys, %d of which decrypt; longest way back to health %v, longest wait shown %v\n",
+		y.kills, y.total.certificates, y.total.keys, y.total.decrypted, y.longest.Round(time.Millisecond), y.farthest.Round(time.Millisecond))
 	for _, k := range slices.Sorted(maps.Keys(y.hit)) {
 		fmt.Fprintf(&b, "  %4d  %s\n", y.hit[k], k)
 	}
@@ -165,12 +167,14 @@ func (l *lane) shoot(k kill, y *tally) {
 		l.t.Fatalf("%s: %s %s did not come so far", k, move, mailbox)
 	}
 	down := time.Now()
+	l.follower.upAgain(false)
 	for _, p := range shot.at {
 		p.Kill() // waits
 	}
 	acknowledged := cmd.Wait() == nil
 	shown := l.found(k.victim, mailbox)
 	l.restart(k.victim)
+	l.follower.upAgain(true)
 	l.recover(mailbox, move, old, acknowledged)
 	y.note(k.victim, shown, time.Since(down))
 	if b := l.broken(); b != "" {
@@ -301,6 +305,7 @@ func (l *lane) finish(y *tally) {
 	y.total.keys += v.keys
 	y.total.certificates += v.certificates
 	y.total.decrypted += v.decrypted
+	y.farthest = max(y.farthest, l.follower.waited())
 	if v.keys != v.certificates || v.keys != v.decrypted {
 		l.t.Errorf("I2: %d keys, %d certificates, %d decrypt", v.keys, v.certificates, v.decrypted)
 	}

@@ -160,6 +160,76 @@ type follower struct {
 	broken []string
 	// armed is told of each report at once, until it says that it has fired.
 	armed func(status.Report) bool
+	// whole says that no process is down; then I5 holds of every report.
+	whole bool
+	// farthest is the longest wait for a next attempt that was announced meanwhile.
+	farthest time.Duration
+}
+
+// upAgain says whether every process is there, so that the agent has to heal by itself.
+func (f *follower) upAgain(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.whole = yes
+}
+
+func (f *follower) waited() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.farthest
+}
+
+// oneCap is the longest that the engine lets anything wait with the worlds'
+// retry_cap of a second: its floor between two tries of one step (enroll.Timing).
+const oneCap = 10 * time.Second
+
+// heals says what in a report, made while every process is there, contradicts
+// I5: something that is under way and tries again only after more than one cap,
+// never, or when a person does something that nobody has asked him for.
+func heals(r status.Report) (broken []string, farthest time.Duration) {
+	for _, c := range r.Credentials {
+		if c.Problem == nil || c.State == enroll.Wanted || c.State == enroll.Over {
+			continue
+		}
+		wait := c.NextAttempt.Sub(r.At)
+		switch {
+		case c.Problem.Code == enroll.CodeUserAbsent: // the helper is on its way, and wakes it
+		case c.Problem.Kind != enroll.Transient:
+			broken = append(broken, fmt.Sprintf("I5: %s in %s waits for a person: %+v", c.ID, c.State, *c.Problem))
+		case c.NextAttempt.IsZero() || wait > oneCap:
+			broken = append(broken, fmt.Sprintf("I5: %s in %s tries again in %v: %+v", c.ID, c.State, wait, *c.Problem))
+		default:
+			farthest = max(farthest, wait)
+		}
+	}
+	return broken, farthest
+}
+
+// TestHeals plants what I5 forbids: a check that cannot fail checks nothing.
+func TestHeals(t *testing.T) {
+	at := time.Now()
+	credential := func(kind enroll.Kind, code enroll.Code, next time.Duration) status.Report {
+		c := status.Credential{ID: "smime-1", State: enroll.Submitted, Problem: &status.Problem{Kind: kind, Code: code}}
+		if next != 0 {
+			c.NextAttempt = at.Add(next)
+		}
+		return status.Report{At: at, Credentials: []status.Credential{c}}
+	}
+	for _, bad := range []status.Report{
+		credential(enroll.Transient, enroll.CodeControlUnreachable, time.Minute), credential(enroll.Transient, enroll.CodeStoreFailed, 0),
+		credential(enroll.Waiting, enroll.CodeStoreLocked, time.Second),
+	} {
+		if broken, _ := heals(bad); len(broken) != 1 {
+			t.Errorf("%+v went through", bad.Credentials[0])
+		}
+	}
+	for _, good := range []status.Report{
+		credential(enroll.Transient, enroll.CodeControlUnreachable, oneCap), credential(enroll.Waiting, enroll.CodeUserAbsent, 0), {At: at},
+	} {
+		if broken, _ := heals(good); len(broken) != 0 {
+			t.Error(broken)
+		}
+	}
 }
 
 // arm sets what is told of each report from now on.
@@ -175,7 +245,7 @@ func (l *lane) follow() {
 	f := &follower{wake: make(chan struct{}, 1), shown: map[enroll.ID]enroll.State{}}
 	if old := l.follower; old != nil {
 		old.stop()
-		f.shown, f.broken = old.shown, old.broken
+		f.shown, f.broken, f.whole, f.farthest = old.shown, old.broken, old.whole, old.farthest
 	}
 	f.cmd = l.Command(l.t.Context(), "smime-agent", "status", "--watch", "--json", "--address", l.Address())
 	out, err := f.cmd.StdoutPipe()
@@ -204,6 +274,9 @@ func (f *follower) read(in *bufio.Reader) {
 				f.armed = nil
 			}
 			f.compare(r)
+			if broken, farthest := heals(r); f.whole {
+				f.broken, f.farthest = append(f.broken, broken...), max(f.farthest, farthest)
+			}
 		}
 		f.mu.Unlock()
 		select {

@@ -28,7 +28,7 @@ type ordered struct {
 	pub   any // the key in the certificate
 }
 
-func order(t *testing.T) *ordered {
+func order(t testing.TB) *ordered {
 	o := &ordered{ca: newCA(t)}
 	var err error
 	if o.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -44,7 +44,7 @@ func order(t *testing.T) *ordered {
 	return o
 }
 
-func (o *ordered) chain(t *testing.T) [][]byte {
+func (o *ordered) chain(t testing.TB) [][]byte {
 	return [][]byte{sign(t, o.tmpl, o.ca.issuing, o.pub, o.ca.key).Raw, o.ca.issuing.Raw}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/platform"
@@ -101,6 +102,24 @@ func (p *preparing) failed(made enroll.MailAccount, err error) enroll.MailAccoun
 	return made
 }
 
+// otherStore is an account of a program that takes certificates from another
+// store. If that cannot be used on this machine, no policy helps, and the log has
+// the reason.
+func (p *preparing) otherStore(ctx context.Context, made enroll.MailAccount) enroll.MailAccount {
+	made.State = enroll.MailOtherStore
+	p.session.mu.Lock()
+	modules := p.session.modules
+	p.session.mu.Unlock()
+	_, failures, _ := p.session.list(ctx, modules) // without a list there is no reason to tell
+	for _, err := range failures {
+		if made.Store != "" && strings.Contains(err.Error(), made.Store) {
+			made.Detail = err.Error()
+			p.session.Log.Warn("mail program's store cannot be used", "program", made.Program, "store", made.Store, "error", err.Error())
+		}
+	}
+	return made
+}
+
 // undone puts one account back to what it had before the agent came.
 func (p *preparing) undone(ctx context.Context, program platform.MailProgram, a platform.MailAccount) enroll.MailAccount {
 	info := a.Info()
@@ -120,8 +139,7 @@ func (p *preparing) one(ctx context.Context, program platform.MailProgram, a pla
 	info := a.Info()
 	made := enroll.MailAccount{Program: program.Name(), Title: info.Title, ID: info.ID, Mailbox: info.Mailbox, Store: info.Store}
 	if info.Store != p.wanted.Store {
-		made.State = enroll.MailOtherStore
-		return made
+		return p.otherStore(ctx, made)
 	}
 	before, err := a.Settings(ctx)
 	if err != nil {

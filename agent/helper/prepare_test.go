@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +156,20 @@ func TestPrepareStates(t *testing.T) {
 		if a := prepared(t, w.session, task); a.State != row.state || len(a.ByHand) != row.byHand || a.Program != "memory" {
 			t.Errorf("%s: %+v", name, a)
 		}
+	}
+}
+
+// TestPrepareUnusableStore: where the program's store cannot be used at all, the
+// account says why.
+func TestPrepareUnusableStore(t *testing.T) {
+	w, _ := office(t, platform.MailSettings{})
+	w.session.Stores = func(context.Context, []platform.Module) ([]platform.Store, error) {
+		return nil, errors.Join(errors.New("store elsewhere: no"), fmt.Errorf("open store mem: %w: built for other processors", platform.ErrUnsupported))
+	}
+	task := preparation(platformtest.MailCertificate(t, mailbox))
+	task.Store = "another"
+	if a := prepared(t, w.session, task); a.State != enroll.MailOtherStore || !strings.Contains(a.Detail, "other processors") {
+		t.Errorf("%+v", a)
 	}
 }
 

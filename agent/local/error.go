@@ -39,14 +39,16 @@ const (
 	ReasonInvalid Reason = "invalid"
 	// ReasonInternal: the service's log knows more.
 	ReasonInternal Reason = "internal-error"
-	// ReasonHint: the service's own sentence is in Text.
+	// ReasonHint: the service's own sentence is in Text, and what it is about in Code.
 	ReasonHint Reason = "hint"
 )
 
-// Error is why a call did not work. Text, if there is one, may be shown.
+// Error is why a call did not work. Text, if there is one, may be shown; it is in
+// English, so that Code, if it is known, has better words.
 type Error struct {
 	Reason Reason
 	Text   string
+	Code   enroll.Code
 	Err    error
 }
 
@@ -81,6 +83,9 @@ var wire = map[Reason]codes.Code{
 // domain names this API in ErrorInfo (google.rpc, error_details.proto).
 const domain = "local.smime-agent"
 
+// codeField names what an error is about in ErrorInfo's metadata.
+const codeField = "code"
+
 // toStatus turns an error of the service into one for the wire; internal says
 // that the caller learns nothing of it, so that it must be logged.
 func toStatus(err error) (s error, internal bool) {
@@ -88,7 +93,7 @@ func toStatus(err error) (s error, internal bool) {
 	switch found, hinted := errors.AsType[*enroll.Error](err); {
 	case errors.As(err, &e):
 	case hinted && found.Hint != "":
-		e = &Error{Reason: ReasonHint, Text: found.Hint}
+		e = &Error{Reason: ReasonHint, Text: found.Hint, Code: found.Code}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err(), false
 	default:
@@ -99,7 +104,11 @@ func toStatus(err error) (s error, internal bool) {
 		code = codes.Unknown
 	}
 	st := status.New(code, e.Text)
-	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(e.Reason), Domain: domain}); err == nil {
+	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: domain}
+	if e.Code != "" {
+		info.Metadata = map[string]string{codeField: string(e.Code)}
+	}
+	if detailed, err := st.WithDetails(info); err == nil {
 		st = detailed
 	}
 	return st.Err(), internal
@@ -116,7 +125,7 @@ func fromStatus(err error) error {
 	}
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			return &Error{Reason: Reason(info.GetReason()), Text: st.Message(), Err: err}
+			return &Error{Reason: Reason(info.GetReason()), Text: st.Message(), Code: enroll.Code(info.GetMetadata()[codeField]), Err: err}
 		}
 	}
 	switch st.Code() {

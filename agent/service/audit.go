@@ -85,6 +85,8 @@ type auditTrail struct {
 	more    chan struct{}
 	done    chan struct{}
 	dropped uint64
+	// torn says that the log does not end with the end of a line.
+	torn bool
 }
 
 // filed is an event whose line is to be written; kept says that it is in the
@@ -101,6 +103,9 @@ func newAuditTrail(s *Service) *auditTrail {
 	}
 	if dropped, err := s.record.Dropped(); err == nil {
 		a.dropped = dropped
+	}
+	if end, err := tail(s.logs.audit.Filename, 1); err == nil && len(end) == 1 {
+		a.torn = end[0] != '\n'
 	}
 	a.enqueue(a.missed(s.logs.audit.Filename), true)
 	go a.write()
@@ -179,14 +184,26 @@ func (a *auditTrail) flush() {
 		if line.ID, line.Sequence = e.ID, e.Sequence; i == 0 {
 			line.Dropped = lost
 		}
-		raw, err := json.Marshal(line)
-		if err == nil {
-			_, err = a.out.Write(append(raw, '\n'))
-		}
-		if err != nil {
+		if err := a.writeLine(line); err != nil {
 			a.log.Error("audit event not written", "event", line.Event, "error", err)
 		}
 	}
+}
+
+// writeLine begins a line of its own even where a full disk or a loss of power
+// left half of the one before.
+func (a *auditTrail) writeLine(l auditLine) error {
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	if a.torn {
+		raw = append([]byte{'\n'}, raw...)
+	}
+	n, err := a.out.Write(raw)
+	a.torn = err != nil && (a.torn || n > 0)
+	return err
 }
 
 // keep puts into the outbox what is not there yet.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 
 	"smime-agent/agent/enroll"
@@ -51,5 +52,12 @@ func (a *auditTrail) missed(log string) []state.AuditEvent {
 		a.log.Error("audit log not read", "error", err)
 		return nil
 	}
-	return slices.DeleteFunc(newest, func(e state.AuditEvent) bool { return bytes.Contains(lines, []byte(e.ID)) })
+	told := map[string]bool{}
+	for line := range bytes.Lines(lines) { // half a line has not told of anything
+		var l auditLine
+		if json.Unmarshal(line, &l) == nil {
+			told[l.ID] = true
+		}
+	}
+	return slices.DeleteFunc(newest, func(e state.AuditEvent) bool { return told[e.ID] })
 }

@@ -193,3 +193,54 @@ func TestOlderCopyIsNoticed(t *testing.T) {
 		t.Errorf("without a log: %s", why)
 	}
 }
+
+// TestHalfALine: a line of which a loss of power left a part is written again,
+// as a line of its own.
+func TestHalfALine(t *testing.T) {
+	for name, left := range map[string]func([]byte) []byte{
+		"half":            func(line []byte) []byte { return line[:len(line)/2] },
+		"without its end": func(line []byte) []byte { return line[:len(line)-1] },
+		"zeros":           func(line []byte) []byte { return make([]byte, len(line)) },
+		"its end lost":    func(line []byte) []byte { return append(line[:len(line)/2:len(line)/2], make([]byte, len(line)/2)...) },
+	} {
+		dir := t.TempDir()
+		trail, l := trailIn(t, dir)
+		e := enroll.Enrollment{ID: "smime-e-1", State: enroll.Requested}
+		if err := (ledger{trail}).Save([]enroll.Enrollment{e}, []enroll.Event{happened(enroll.EventKey), happened(enroll.EventSubmitted)}); err != nil {
+			t.Fatal(err)
+		}
+		trail.close()
+		if err := errors.Join(trail.record.Close(), l.close()); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "audit.log")
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := bytes.IndexByte(raw, '\n') + 1
+		spoiled := append(raw[:first:first], left(raw[first:])...)
+		if err := os.WriteFile(path, spoiled, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		trail, l = trailIn(t, dir)
+		trail.file(happened(eventPolicyChanged))
+		trail.close()
+		if err := errors.Join(trail.record.Close(), l.close()); err != nil {
+			t.Fatal(err)
+		}
+		if raw, err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+		var events []string
+		for line := range bytes.Lines(raw) {
+			var told auditLine
+			if json.Unmarshal(line, &told) == nil {
+				events = append(events, told.Event)
+			}
+		}
+		if want := []string{string(enroll.EventKey), string(enroll.EventSubmitted), string(eventPolicyChanged)}; !slices.Equal(events, want) {
+			t.Errorf("%s: %v, want %v\n%q", name, events, want, raw)
+		}
+	}
+}

@@ -49,6 +49,9 @@ func child(path, mode string) int {
 		fmt.Println("load failed:", err)
 		return 3
 	}
+	if mode == lifeMode {
+		return live(d)
+	}
 	n := -1
 	if mode != "loop" {
 		n, _ = strconv.Atoi(mode)

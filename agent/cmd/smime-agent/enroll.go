@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,8 +24,15 @@ func (a *app) enrollCommand() *cobra.Command {
 			if len(args) == 1 {
 				target = args[0]
 			}
+			byCode := cmd.Flags().Changed("code")
+			if code = strings.TrimSpace(code); byCode && code == "" {
+				return complaint{key: "nocode", code: exitUsage}
+			}
+			if len(code) > longestCode {
+				return complaint{key: "wrongcode", code: exitFailed}
+			}
 			return a.call(cmd.Context(), func(c *local.Client) error {
-				if code != "" {
+				if byCode {
 					return a.confirm(cmd.Context(), c, target, code)
 				}
 				return a.enroll(cmd.Context(), c, target)
@@ -34,6 +42,9 @@ func (a *app) enrollCommand() *cobra.Command {
 	cmd.Flags().StringVar(&code, "code", "", "the code that was mailed to the mailbox")
 	return cmd
 }
+
+// longestCode is more than any that is mailed; the service takes no longer one.
+const longestCode = 64
 
 // confirm hands in a code for what waits for one.
 func (a *app) confirm(ctx context.Context, c *local.Client, target, code string) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"smime-agent/agent/enroll"
 	"smime-agent/agent/local"
 	"smime-agent/agent/service"
 	"smime-agent/agent/status"
@@ -215,6 +216,11 @@ func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string
 	if e, ok := errors.AsType[*local.Error](err); ok {
 		c, known := wording[e.Reason]
 		switch {
+		case e.Code == enroll.CodeChallengePending:
+			return complaint{key: "wrongcode", code: exitFailed}, ""
+		case a.text.Knows(string(e.Code)):
+			x := a.text.Explain(string(e.Code), text.About{Mailbox: target.target})
+			return complaint{code: exitFailed}, oneLine(x.Text) + "\n  -> " + oneLine(x.Cure)
 		case e.Text != "":
 			return complaint{code: exitFailed}, oneLine(e.Text)
 		case !known:

@@ -270,6 +270,8 @@ func scriptService(ts *testscript.TestScript, _ bool, args []string) {
 		c.err = errors.New("planted")
 	case "hint":
 		c.err = &enroll.Error{Kind: enroll.Transient, Code: enroll.CodeControlUnreachable, Hint: "No answer from central. Check the network."}
+	case "wrongcode":
+		c.err = &enroll.Error{Kind: enroll.Waiting, Code: enroll.CodeChallengePending, Hint: "The code is not the one that was mailed last."}
 	case "rule":
 		c.err = &local.Error{Reason: local.ReasonRuled}
 	case "unjoin":
