@@ -65,6 +65,8 @@ type person struct {
 	mailSays MailAccount
 	mailErr  error
 	prepares []PrepareWanted
+	// preparing is called while the mail programs are worked on.
+	preparing func(PrepareWanted)
 }
 
 type storedKey struct {
@@ -218,6 +220,9 @@ func (s *session) Install(_ context.Context, w InstallWanted) error {
 }
 
 func (s *session) Prepare(_ context.Context, w PrepareWanted) (all []MailAccount, err error) {
+	if s.u.preparing != nil {
+		s.u.preparing(w)
+	}
 	err = s.effect(func() error {
 		s.u.prepares = append(s.u.prepares, w)
 		if s.u.mailErr != nil || s.u.mailSays.Program == "" {
