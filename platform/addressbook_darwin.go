@@ -4,24 +4,28 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"smime-agent/platform/internal/security"
 )
 
-// addressBooks gives the login keychain. Nobody is asked anything: adding a
-// certificate wants no question but where the keychain is locked.
+// addressBooks gives the login keychain and the NSS databases of Thunderbird.
+// Nobody is asked anything: adding a certificate wants no question but where the
+// keychain is locked.
 func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
 	home, err := homeOf(o)
 	if err != nil {
 		return nil, err
 	}
+	profiles, failed := profileStores(home, o.PIN)
+	books := addressBooksOf(profiles)
 	if err := security.AllowQuestions(false); err != nil {
-		return nil, fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err)
+		return books, errors.Join(fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err), failed)
 	}
 	if err := checkUnlocked(o.Home); err != nil {
-		return nil, fmt.Errorf("store %s: %w", keychainName, keychainSentinel(err))
+		return books, errors.Join(fmt.Errorf("store %s: %w", keychainName, keychainSentinel(err)), failed)
 	}
 	open := func() (keychain, error) {
 		k, err := openKeychain(o.Home)
@@ -31,5 +35,5 @@ func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
 		return realKeychain{k}, nil
 	}
 	list := filepath.Join(home, "Library", "Application Support", "smime-agent", "partners.json")
-	return []AddressBook{&keychainAddressBook{open: open, list: list}}, nil
+	return append([]AddressBook{&keychainAddressBook{open: open, list: list}}, books...), failed
 }

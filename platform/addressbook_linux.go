@@ -17,11 +17,5 @@ func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
 		}
 	}
 	stores, err := nssStores(home, o.PIN)
-	var books []AddressBook
-	for _, s := range stores {
-		if b, ok := addressBookOf(s); ok {
-			books = append(books, b)
-		}
-	}
-	return books, err
+	return addressBooksOf(stores), err
 }

@@ -9,10 +9,12 @@ import (
 	"smime-agent/platform/internal/wincrypt"
 )
 
-// addressBooks gives the user's store "Other People". Its friendly name marks
-// what was filed here; it travels with the certificate.
-func addressBooks(context.Context, StoreOptions) ([]AddressBook, error) {
-	return []AddressBook{windowsAddressBook{}}, nil
+// addressBooks gives the user's store "Other People", where the friendly name
+// marks what was filed here and travels with the certificate, and the NSS
+// databases of Thunderbird, which does not look there.
+func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
+	profiles, err := profileStores(o.Home, o.PIN)
+	return append([]AddressBook{windowsAddressBook{}}, addressBooksOf(profiles)...), err
 }
 
 type windowsAddressBook struct{}

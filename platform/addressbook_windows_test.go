@@ -24,7 +24,7 @@ func inStore(t *testing.T, name string, do func(*wincrypt.CertStore) error) {
 
 func TestWindowsAddressBook(t *testing.T) {
 	open := func(t *testing.T) platform.AddressBook {
-		books, err := platform.AddressBooks(t.Context(), platform.StoreOptions{Home: tempDir(t)})
+		books, err := platform.AddressBooks(t.Context(), platform.StoreOptions{Home: platform.TempDir(t)})
 		if err != nil || len(books) != 1 {
 			t.Fatalf("%d address books, %v", len(books), err)
 		}

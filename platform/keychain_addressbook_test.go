@@ -1,5 +1,3 @@
-//go:build linux || darwin
-
 package platform_test
 
 import (
@@ -14,7 +12,7 @@ import (
 
 func TestKeychainAddressBook(t *testing.T) {
 	m := &platform.MemoryKeychain{}
-	list := filepath.Join(t.TempDir(), "of", "partners.json")
+	list := filepath.Join(platform.TempDir(t), "of", "partners.json")
 	platformtest.TestAddressBook(t, func(*testing.T) platform.AddressBook { return m.AddressBook(list) }, platformtest.AddressBookTests{
 		File: func(_ *testing.T, c *x509.Certificate) { m.File(c.Raw) },
 		All: func(t *testing.T) []*x509.Certificate {

@@ -47,7 +47,7 @@ func TestLockFollowsNoLink(t *testing.T) {
 }
 
 // newDir is a folder of one test. Not t.TempDir: os.RemoveAll fails under Wine 8
-// (see tempDir), and what it leaves does no harm.
+// (see TempDir), and what it leaves does no harm.
 func newDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "smime-test-")

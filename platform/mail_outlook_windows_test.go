@@ -183,7 +183,7 @@ func runsAsOutlook(t *testing.T) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(tempDir(t), "OUTLOOK.EXE")
+	path := filepath.Join(platform.TempDir(t), "OUTLOOK.EXE")
 	if err := os.WriteFile(path, program, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func TestSecrets(t *testing.T) {
 	dirs := map[*testing.T]string{}
 	platformtest.TestSecrets(t, func(t *testing.T) platform.SecretStore {
 		if dirs[t] == "" {
-			dirs[t] = tempDir(t)
+			dirs[t] = platform.TempDir(t)
 		}
 		s, err := platform.Secrets(filepath.Join(dirs[t], "state"))
 		if err != nil {
@@ -31,7 +31,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestSecretsAreSealed(t *testing.T) {
-	dir := tempDir(t)
+	dir := platform.TempDir(t)
 	s, err := platform.Secrets(dir)
 	if err != nil {
 		t.Fatal(err)

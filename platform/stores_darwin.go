@@ -11,20 +11,21 @@ import (
 	"smime-agent/platform/internal/security"
 )
 
-// stores gives the login keychain, where Mail and Outlook look, and the files
-// last. The system asks the person nothing on our behalf: a question that comes
+// stores gives the login keychain, where Mail and Outlook look, then the NSS
+// databases of Thunderbird's profiles, and the files last. The system asks the person nothing on our behalf: a question that comes
 // out of nowhere teaches people to type their password into any dialog.
 func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	home, err := homeOf(o)
 	if err != nil {
 		return nil, err
 	}
-	files := newFileStore(home)
+	profiles, failed := profileStores(home, o.PIN)
+	others := append(profiles, newFileStore(home))
 	if err := security.AllowQuestions(false); err != nil {
-		return []Store{files}, fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err)
+		return others, errors.Join(fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err), failed)
 	}
 	if err := checkUnlocked(o.Home); err != nil {
-		return []Store{files}, fmt.Errorf("store %s: %w", keychainName, keychainSentinel(err))
+		return others, errors.Join(fmt.Errorf("store %s: %w", keychainName, keychainSentinel(err)), failed)
 	}
 	open := func() (keychain, error) {
 		k, err := openKeychain(o.Home)
@@ -33,7 +34,7 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 		}
 		return realKeychain{k}, nil
 	}
-	return []Store{&keychainStore{open: open, programs: trustedPrograms()}, files}, nil
+	return append([]Store{&keychainStore{open: open, programs: trustedPrograms()}}, others...), failed
 }
 
 // trustedPrograms may use new keys; those that are not installed are left out by

@@ -11,9 +11,10 @@ import (
 )
 
 // stores gives the TPM's keys where there is a usable TPM, then the keys that
-// Windows keeps in software, and the files last. Both of the first file their
-// certificates in the user's own certificate store; they are two stores, not
-// one with a fallback, so that each can say truthfully how it protects keys.
+// Windows keeps in software, then the NSS databases of Thunderbird's profiles,
+// and the files last. Both of the first file their certificates in the user's
+// own certificate store; they are two stores, not one with a fallback, so that
+// each can say truthfully how it protects keys.
 func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	home := o.Home
 	if home == "" {
@@ -33,6 +34,9 @@ func stores(_ context.Context, o StoreOptions) ([]Store, error) {
 	} else {
 		list = append(list, s)
 	}
+	profiles, err := profileStores(o.Home, o.PIN)
+	list = append(list, profiles...)
+	failed = append(failed, err)
 	if len(o.Modules) > 0 {
 		failed = append(failed, fmt.Errorf("PKCS #11 modules: %w on Windows", ErrUnsupported))
 	}

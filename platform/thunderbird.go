@@ -19,6 +19,9 @@ import (
 type thunderbird struct {
 	profiles  string
 	libraries []string
+	// family is the name of the Store's package, without its version; empty for
+	// others.
+	family string
 }
 
 // windowsThunderbirds are Mozilla's own build and that of the Store, whose
@@ -32,15 +35,22 @@ func windowsThunderbirds(appData, localAppData string) []thunderbird {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "MozillaThunderbird") {
-			list = append(list, thunderbird{profiles: filepath.Join(packages, e.Name(), "LocalCache", "Roaming", "Thunderbird")})
+			list = append(list, thunderbird{
+				profiles: filepath.Join(packages, e.Name(), "LocalCache", "Roaming", "Thunderbird"), family: e.Name(),
+			})
 		}
 	}
 	return list
 }
 
-// macThunderbirds: not run.
+// macThunderbirds: not run. The libraries lie beside the program in its bundle
+// (package-manifest.in of comm-central).
 func macThunderbirds(home string) []thunderbird {
-	return []thunderbird{{profiles: filepath.Join(home, "Library", "Thunderbird")}}
+	const bundle = "Applications/Thunderbird.app/Contents/MacOS"
+	return []thunderbird{{
+		profiles:  filepath.Join(home, "Library", "Thunderbird"),
+		libraries: []string{"/" + bundle, filepath.Join(home, bundle)},
+	}}
 }
 
 // thunderbirdProfile is a profile's folder with the name of its store.

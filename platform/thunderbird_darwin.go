@@ -7,5 +7,7 @@ func ownThunderbird(o MailOptions) MailProgram {
 	if home == "" {
 		home, _ = os.UserHomeDir() // who has none has no mail programs
 	}
-	return thunderbirdProgram{macThunderbirds(home)}
+	return thunderbirdProgram{thunderbirds(home)}
 }
+
+func thunderbirds(home string) []thunderbird { return macThunderbirds(home) }

@@ -5,10 +5,14 @@ import (
 	"path/filepath"
 )
 
-func ownThunderbird(o MailOptions) MailProgram {
+func ownThunderbird(o MailOptions) MailProgram { return thunderbirdProgram{thunderbirds(o.Home)} }
+
+// thunderbirds lists the ways, in the person's own folders if home is empty:
+// those may have been moved.
+func thunderbirds(home string) []thunderbird {
 	roaming, local := os.Getenv("APPDATA"), os.Getenv("LOCALAPPDATA")
-	if o.Home != "" {
-		roaming, local = filepath.Join(o.Home, "AppData", "Roaming"), filepath.Join(o.Home, "AppData", "Local")
+	if home != "" {
+		roaming, local = filepath.Join(home, "AppData", "Roaming"), filepath.Join(home, "AppData", "Local")
 	}
-	return thunderbirdProgram{windowsThunderbirds(roaming, local)}
+	return windowsThunderbirds(roaming, local)
 }

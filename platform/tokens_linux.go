@@ -4,7 +4,6 @@ package platform
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -77,36 +76,6 @@ func tokenAlgorithms(ss *pkcs11.Session) []KeyAlgorithm {
 	return slices.DeleteFunc(allAlgorithms(), func(a KeyAlgorithm) bool { return !ss.Generates(sizes[a]) })
 }
 
-// nssStore is a token store whose programs believe the anchors that it is told
-// to trust.
-type nssStore struct{ *tokenStore }
-
-// Trust implements [Truster].
-func (s nssStore) Trust(ctx context.Context, anchor *x509.Certificate) error {
-	return s.use(ctx, access{write: true, fresh: true}, "trust anchor", func(ss *pkcs11.Session) error {
-		spec := pkcs11.CertificateSpec{Label: issuerLabel(anchor), ID: anchor.SubjectKeyId}
-		if err := ss.PutCertificate(anchor, spec); err != nil {
-			return err
-		}
-		return ss.TrustForEmail(anchor)
-	})
-}
-
-func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []string, ask PINFunc) Store {
-	database := nssDatabase{dir: dir}
-	return nssStore{&tokenStore{
-		info: StoreInfo{
-			Name:       name,
-			Protection: Software, // PKCS #12 export works, whatever CKA_EXTRACTABLE says
-			Algorithms: allAlgorithms(),
-			Consumers:  consumers,
-		},
-		place: pkcs11.Place{Module: module, Init: database.init(), Label: nssTokenLabel, Files: database.files()},
-		nss:   &database,
-		pin:   newPINKeeper(ask),
-	}}
-}
-
 // nssStores finds the NSS databases of the user: the shared one, and those of
 // Thunderbird. Thunderbird's libraries are loaded before the system's: both
 // have the same names, the loader keeps the first of a name for whoever asks
@@ -126,55 +95,4 @@ func nssStores(home string, ask PINFunc) ([]Store, error) {
 		failed = append(failed, fmt.Errorf("open store nss:default: %w", err))
 	}
 	return append(list, unused...), errors.Join(failed...)
-}
-
-// thunderbirdStores gives the profiles with mail accounts apart from the others:
-// those are the stores of a mail program that is in use, which come first.
-func thunderbirdStores(home string, ask PINFunc) (used, unused []Store, err error) {
-	installed := thunderbirds(home)
-	type loaded struct {
-		module *pkcs11.Module
-		err    error
-	}
-	modules := map[string]loaded{}
-	for _, t := range installed { // before a profile is made: later it may be too late
-		module, err := loadSoftoken(t.softokens(), true)
-		modules[t.profiles] = loaded{module, err}
-	}
-	profiles, err := findThunderbirdProfiles(installed)
-	failed := []error{err}
-	for _, p := range profiles {
-		m := modules[p.of.profiles]
-		if m.err != nil {
-			failed = append(failed, fmt.Errorf("open store %s: %w", p.store, m.err))
-			continue
-		}
-		s := newNSSStore(p.store, m.module, p.dir, []string{"Thunderbird"}, ask)
-		if prefs, err := readPrefs(p.dir); err == nil && len(prefs.identities()) > 0 {
-			used = append(used, s)
-		} else {
-			unused = append(unused, s)
-		}
-	}
-	return used, unused, errors.Join(failed...)
-}
-
-// loadSoftoken loads the first that can be loaded.
-func loadSoftoken(paths []string, ownSiblings bool) (*pkcs11.Module, error) {
-	if len(paths) == 0 {
-		return nil, fmt.Errorf("NSS's softoken is not installed: %w", ErrNotFound)
-	}
-	var failed []error
-	for _, path := range paths {
-		var siblings []string
-		if ownSiblings {
-			siblings = siblingsOf(path)
-		}
-		module, err := pkcs11.Load(path, siblings...)
-		if err == nil {
-			return module, nil
-		}
-		failed = append(failed, err)
-	}
-	return nil, errors.Join(failed...)
 }

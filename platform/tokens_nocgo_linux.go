@@ -14,4 +14,4 @@ func moduleStores(context.Context, StoreOptions) ([]Store, error) { return nil, 
 
 func nssStores(string, PINFunc) ([]Store, error) { return nil, nil }
 
-func addressBookOf(Store) (AddressBook, bool) { return nil, false }
+func addressBooksOf([]Store) []AddressBook { return nil }

@@ -25,13 +25,15 @@ func TestMacTypes(t *testing.T) {
 	if got := c.complaints; len(got) > 0 {
 		t.Errorf("%s", strings.Join(got, "\n"))
 	}
-	for _, path := range []string{"smime-agent/platform", "smime-agent/platform/internal/security", "github.com/keybase/go-keychain"} {
+	for _, path := range []string{"smime-agent/platform", "smime-agent/platform/internal/security", "smime-agent/platform/internal/pkcs11", "github.com/keybase/go-keychain"} {
 		if p := c.listed[path]; p == nil || p.Name == "" {
 			t.Errorf("package %s was not looked at", path)
 		}
 	}
-	if p := c.listed["smime-agent/platform/internal/security"]; p != nil && len(p.CgoFiles) == 0 {
-		t.Error("no cgo file was looked at")
+	for _, path := range []string{"smime-agent/platform/internal/security", "smime-agent/platform/internal/pkcs11"} {
+		if p := c.listed[path]; p != nil && len(p.CgoFiles) == 0 {
+			t.Errorf("no cgo file of %s was looked at", path)
+		}
 	}
 	testMacPlants(t, c)
 }
@@ -44,6 +46,10 @@ func testMacPlants(t *testing.T, c *macCheck) {
 			"cannot use"},
 		"a type error above cgo": {"smime-agent/platform",
 			"package platform\nvar planted keychain = realKeychain{nil}.Keychain\n", "cannot use"},
+		"a type error in NSS's stores": {"smime-agent/platform",
+			"package platform\nvar planted nssStore = newFileStore(\"\")\n", "cannot use"},
+		"a type error of the binding": {"smime-agent/platform/internal/pkcs11",
+			"package pkcs11\nfunc planted(b *binding) error { return initialize(b, 1) }\n", "cannot use"},
 		"a wrong call of go-keychain": {"smime-agent/platform",
 			"package platform\nimport keychains \"github.com/keybase/go-keychain\"\nvar planted = keychains.AddItem(keychains.NewGenericPassword(\"service\", \"account\", nil, \"label\", \"\"))\n",
 			"cannot use"},

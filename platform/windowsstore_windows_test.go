@@ -21,7 +21,7 @@ import (
 // findStore opens the stores anew, as the helper does, and picks one.
 func findStore(t *testing.T, name string) (platform.Store, bool) {
 	t.Helper()
-	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: tempDir(t)})
+	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: platform.TempDir(t)})
 	if err != nil {
 		t.Fatalf("Stores: %v", err)
 	}
@@ -102,7 +102,7 @@ func TestWindowsTPM(t *testing.T) {
 }
 
 func TestWindowsFileStore(t *testing.T) {
-	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: tempDir(t)})
+	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: platform.TempDir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func sealedCAPI(cng bool) func(*testing.T, platform.KeyID) {
 }
 
 func TestWindowsModules(t *testing.T) {
-	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: tempDir(t), Modules: []platform.Module{{Path: `C:\card.dll`}}})
+	list, err := platform.Stores(t.Context(), platform.StoreOptions{Home: platform.TempDir(t), Modules: []platform.Module{{Path: `C:\card.dll`}}})
 	if !errors.Is(err, platform.ErrUnsupported) || len(list) < 2 {
 		t.Errorf("%d stores, %v; want the others, and ErrUnsupported", len(list), err)
 	}

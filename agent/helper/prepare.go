@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"smime-agent/agent/enroll"
 	"smime-agent/platform"
@@ -18,18 +19,31 @@ const turnOfMail = "mail programs"
 // back what they had before, and says how far each account is. A program that cannot be written now, or at all,
 // is no error: its account says so. None is no error either.
 func (s *Session) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	if _, err := s.preparing(w); err != nil { // at once, and not when the others are done
+		return nil, err
+	}
+	return s.prepare(ctx, w.Store, func() (enroll.PrepareWanted, bool) { return w, true })
+}
+
+// prepare asks what is wanted when its turn has come: while it waits, something
+// newer may be asked for, and done.
+func (s *Session) prepare(ctx context.Context, store string, wish func() (enroll.PrepareWanted, bool)) ([]enroll.MailAccount, error) {
+	release, err := s.turns.take(ctx, turnOfMail)
+	if err != nil {
+		return nil, s.failure(aboutStore, store, fmt.Errorf("wait for mail programs: %w", err))
+	}
+	defer release()
+	w, wanted := wish()
+	if !wanted {
+		return nil, nil
+	}
 	p, err := s.preparing(w)
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.turns.take(ctx, turnOfMail)
-	if err != nil {
-		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("wait for mail programs: %w", err))
-	}
-	defer release()
 	accounts := p.all(ctx)
 	if err := ctx.Err(); err != nil {
-		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("prepare mail programs: %w", err))
+		return nil, s.failure(aboutStore, store, fmt.Errorf("prepare mail programs: %w", err))
 	}
 	s.awaitClose(w, accounts)
 	return accounts, nil
@@ -101,6 +115,24 @@ func (p *preparing) failed(made enroll.MailAccount, err error) enroll.MailAccoun
 	return made
 }
 
+// otherStore is an account of a program that takes certificates from another
+// store. If that cannot be used on this machine, no policy helps, and the log has
+// the reason.
+func (p *preparing) otherStore(ctx context.Context, made enroll.MailAccount) enroll.MailAccount {
+	made.State = enroll.MailOtherStore
+	p.session.mu.Lock()
+	modules := p.session.modules
+	p.session.mu.Unlock()
+	_, failures, _ := p.session.list(ctx, modules) // without a list there is no reason to tell
+	for _, err := range failures {
+		if made.Store != "" && strings.Contains(err.Error(), made.Store) {
+			made.Detail = err.Error()
+			p.session.Log.Warn("mail program's store cannot be used", "program", made.Program, "store", made.Store, "error", err.Error())
+		}
+	}
+	return made
+}
+
 // undone puts one account back to what it had before the agent came.
 func (p *preparing) undone(ctx context.Context, program platform.MailProgram, a platform.MailAccount) enroll.MailAccount {
 	info := a.Info()
@@ -120,8 +152,7 @@ func (p *preparing) one(ctx context.Context, program platform.MailProgram, a pla
 	info := a.Info()
 	made := enroll.MailAccount{Program: program.Name(), Title: info.Title, ID: info.ID, Mailbox: info.Mailbox, Store: info.Store}
 	if info.Store != p.wanted.Store {
-		made.State = enroll.MailOtherStore
-		return made
+		return p.otherStore(ctx, made)
 	}
 	before, err := a.Settings(ctx)
 	if err != nil {

@@ -18,9 +18,12 @@ for program in smime-agent smime-helper; do
 			-o "$out/$program-$arch" "./agent/cmd/$program"
 	done
 	lipo -create -output "$root/opt/smime-agent/bin/$program" "$out/$program-arm64" "$out/$program-amd64"
-	# Hardened runtime, library validation on, no entitlements.
+	# Hardened runtime, library validation on, no entitlements. Only the helper loads a
+	# library that another team signed: Thunderbird's NSS (docs/attack-surface.md).
+	options=runtime,library entitlements=
+	if [ "$program" = smime-helper ]; then options=runtime entitlements=installer/macos/smime-helper.entitlements; fi
 	if [ -n "$programs" ]; then
-		codesign --sign "$programs" --options runtime,library --timestamp \
+		codesign --sign "$programs" --options "$options" ${entitlements:+--entitlements "$entitlements"} --timestamp \
 			--identifier "org.smime-agent.$program" "$root/opt/smime-agent/bin/$program"
 	fi
 done

@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -128,7 +128,7 @@ func (s *Session) createCertificate(cert *x509.Certificate, spec CertificateSpec
 	if err != nil {
 		return fmt.Errorf("encode serial number: %w", err)
 	}
-	template := []*p11.Attribute{
+	template := []*attr{
 		attribute(p11.CKA_CLASS, p11.CKO_CERTIFICATE), attribute(p11.CKA_CERTIFICATE_TYPE, p11.CKC_X_509),
 		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, false),
 		attribute(p11.CKA_LABEL, spec.Label), attribute(p11.CKA_ID, spec.ID),
@@ -199,7 +199,7 @@ func (s *Session) TrustForEmail(cert *x509.Certificate) error {
 	}
 	sha := sha1.Sum(cert.Raw) //nolint:gosec // see above
 	md := md5.Sum(cert.Raw)   //nolint:gosec // see above
-	_, err = s.c.CreateObject(s.h, []*p11.Attribute{
+	_, err = s.c.CreateObject(s.h, []*attr{
 		attribute(p11.CKA_CLASS, uint(ckoNSSTrust)),
 		attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_PRIVATE, false),
 		attribute(p11.CKA_ISSUER, cert.RawIssuer), attribute(p11.CKA_SERIAL_NUMBER, serial),

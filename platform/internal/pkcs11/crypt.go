@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -32,7 +32,7 @@ var hashes = map[crypto.Hash]hashCodes{
 }
 
 // unsupported is the code for what the interface has no name for.
-const unsupported = p11.Error(p11.CKR_MECHANISM_PARAM_INVALID)
+const unsupported = Code(p11.CKR_MECHANISM_PARAM_INVALID)
 
 // SignPKCS1 makes an RSASSA-PKCS1-v1_5 signature over a digest.
 func (s *Session) SignPKCS1(o Object, hash crypto.Hash, digest []byte) ([]byte, error) {
@@ -40,7 +40,7 @@ func (s *Session) SignPKCS1(o Object, hash crypto.Hash, digest []byte) ([]byte, 
 	if !ok || len(digest) != hash.Size() {
 		return nil, fmt.Errorf("sign digest of %d bytes with %v: %w", len(digest), hash, unsupported)
 	}
-	return s.sign(o, p11.NewMechanism(p11.CKM_RSA_PKCS, nil), slices.Concat(prefix, digest))
+	return s.sign(o, newMechanism(p11.CKM_RSA_PKCS, nil), slices.Concat(prefix, digest))
 }
 
 // SignPSS makes an RSASSA-PSS signature over a digest, with the same hash in
@@ -50,14 +50,14 @@ func (s *Session) SignPSS(o Object, hash crypto.Hash, salt int, digest []byte) (
 	if !ok || len(digest) != hash.Size() || salt < 0 {
 		return nil, fmt.Errorf("sign digest of %d bytes with %v: %w", len(digest), hash, unsupported)
 	}
-	params := p11.NewPSSParams(codes.mechanism, codes.mgf, uint(salt))
-	return s.sign(o, p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, params), digest)
+	params := newPSSParams(codes.mechanism, codes.mgf, uint(salt))
+	return s.sign(o, newMechanism(p11.CKM_RSA_PKCS_PSS, params), digest)
 }
 
 // SignECDSA signs a digest, cut to size (the order's octets) where it is
 // longer (FIPS 186-5 §6.4.1), and gives the signature as DER.
 func (s *Session) SignECDSA(o Object, size int, digest []byte) ([]byte, error) {
-	raw, err := s.sign(o, p11.NewMechanism(p11.CKM_ECDSA, nil), digest[:min(size, len(digest))])
+	raw, err := s.sign(o, newMechanism(p11.CKM_ECDSA, nil), digest[:min(size, len(digest))])
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func (s *Session) SignECDSA(o Object, size int, digest []byte) ([]byte, error) {
 		new(big.Int).SetBytes(raw[:size]), new(big.Int).SetBytes(raw[size:])})
 }
 
-func (s *Session) sign(o Object, m *p11.Mechanism, data []byte) ([]byte, error) {
-	if err := s.c.SignInit(s.h, []*p11.Mechanism{m}, p11.ObjectHandle(o)); err != nil {
+func (s *Session) sign(o Object, m *mechanism, data []byte) ([]byte, error) {
+	if err := s.c.SignInit(s.h, []*mechanism{m}, objectHandle(o)); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	signature, err := s.c.Sign(s.h, data)
@@ -81,7 +81,7 @@ func (s *Session) sign(o Object, m *p11.Mechanism, data []byte) ([]byte, error) 
 
 // DecryptPKCS1 undoes RSAES-PKCS1-v1_5.
 func (s *Session) DecryptPKCS1(o Object, data []byte) ([]byte, error) {
-	return s.decrypt(o, p11.NewMechanism(p11.CKM_RSA_PKCS, nil), data)
+	return s.decrypt(o, newMechanism(p11.CKM_RSA_PKCS, nil), data)
 }
 
 // DecryptOAEP undoes RSAES-OAEP.
@@ -91,22 +91,22 @@ func (s *Session) DecryptOAEP(o Object, hash, mask crypto.Hash, label, data []by
 	if !ok1 || !ok2 {
 		return nil, fmt.Errorf("decrypt OAEP with %v: %w", hash, unsupported)
 	}
-	params := p11.NewOAEPParams(h.mechanism, m.mgf, p11.CKZ_DATA_SPECIFIED, label)
-	plain, err := s.decrypt(o, p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), data)
+	params := newOAEPParams(h.mechanism, m.mgf, p11.CKZ_DATA_SPECIFIED, label)
+	plain, err := s.decrypt(o, newMechanism(p11.CKM_RSA_PKCS_OAEP, params), data)
 	if is(err, p11.CKR_ARGUMENTS_BAD) { // SoftHSM 2.6.1 for any hash but SHA-1
 		return nil, fmt.Errorf("decrypt OAEP with %v: %w: %w", hash, unsupported, err)
 	}
 	return plain, err
 }
 
-func (s *Session) decrypt(o Object, m *p11.Mechanism, data []byte) ([]byte, error) {
-	if err := s.c.DecryptInit(s.h, []*p11.Mechanism{m}, p11.ObjectHandle(o)); err != nil {
+func (s *Session) decrypt(o Object, m *mechanism, data []byte) ([]byte, error) {
+	if err := s.c.DecryptInit(s.h, []*mechanism{m}, objectHandle(o)); err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	plain, err := s.c.Decrypt(s.h, data)
 	if is(err, p11.CKR_GENERAL_ERROR) || is(err, p11.CKR_FUNCTION_FAILED) {
 		// What SoftHSM and the TPM stack say of a padding that does not fit.
-		return nil, fmt.Errorf("decrypt: %w: %w", p11.Error(p11.CKR_ENCRYPTED_DATA_INVALID), err)
+		return nil, fmt.Errorf("decrypt: %w: %w", Code(p11.CKR_ENCRYPTED_DATA_INVALID), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
@@ -145,9 +145,9 @@ func (s *Session) Derive(o Object, remote *ecdh.PublicKey) ([]byte, error) {
 }
 
 func (s *Session) derive(o Object, point []byte, size int) (Object, error) {
-	params := p11.NewECDH1DeriveParams(p11.CKD_NULL, nil, point)
-	h, err := s.c.DeriveKey(s.h, []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDH1_DERIVE, params)},
-		p11.ObjectHandle(o), []*p11.Attribute{
+	params := newECDH1Params(p11.CKD_NULL, nil, point)
+	h, err := s.c.DeriveKey(s.h, []*mechanism{newMechanism(p11.CKM_ECDH1_DERIVE, params)},
+		objectHandle(o), []*attr{
 			attribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attribute(p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET),
 			attribute(p11.CKA_TOKEN, false), attribute(p11.CKA_SENSITIVE, false),
 			attribute(p11.CKA_EXTRACTABLE, true), attribute(p11.CKA_VALUE_LEN, size),

@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -10,7 +10,10 @@ import (
 
 // errNoToken stands for a token that is not plugged in; some modules say so by
 // an error, some by leaving it out of the list.
-var errNoToken = p11.Error(p11.CKR_TOKEN_NOT_PRESENT)
+var errNoToken = Code(p11.CKR_TOKEN_NOT_PRESENT)
+
+// ErrMachine is a library that was built for another kind of processor.
+var ErrMachine = errors.New("built for another kind of processor")
 
 // Class sorts the modules' error codes.
 type Class string
@@ -37,7 +40,7 @@ const (
 )
 
 // classes is the one table from codes to classes.
-var classes = map[p11.Error]Class{
+var classes = map[Code]Class{
 	p11.CKR_TOKEN_NOT_PRESENT: Absent,
 	p11.CKR_SLOT_ID_INVALID:   Absent,
 	p11.CKR_DEVICE_REMOVED:    Absent,
@@ -79,7 +82,7 @@ var classes = map[p11.Error]Class{
 
 // ClassOf finds a module's code in err's chain and gives its class, or "".
 func ClassOf(err error) Class {
-	code, _ := errors.AsType[p11.Error](err)
+	code, _ := errors.AsType[Code](err)
 	return classes[code]
 }
 
@@ -95,6 +98,6 @@ func LoginMayHelp(err error) bool {
 }
 
 func is(err error, code uint) bool {
-	found, ok := errors.AsType[p11.Error](err)
+	found, ok := errors.AsType[Code](err)
 	return ok && uint(found) == code
 }

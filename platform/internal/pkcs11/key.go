@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -52,11 +52,11 @@ func (s *Session) Generate(spec KeySpec) error {
 	if err != nil {
 		return err
 	}
-	mechanism := uint(p11.CKM_EC_KEY_PAIR_GEN)
+	kind := uint(p11.CKM_EC_KEY_PAIR_GEN)
 	if spec.Bits != 0 {
-		mechanism = p11.CKM_RSA_PKCS_KEY_PAIR_GEN
+		kind = p11.CKM_RSA_PKCS_KEY_PAIR_GEN
 	}
-	publicHandle, privateHandle, err := s.c.GenerateKeyPair(s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)
+	publicHandle, privateHandle, err := s.c.GenerateKeyPair(s.h, []*mechanism{newMechanism(kind, nil)}, public, private)
 	if err != nil {
 		return fmt.Errorf("generate key pair: %w", err)
 	}
@@ -79,20 +79,20 @@ func (s *Session) file(public, private Object) error {
 		if err := s.set(o, p11.CKA_ID, id); err != nil {
 			return err
 		}
-		token := []*p11.Attribute{attribute(p11.CKA_TOKEN, true)}
-		if _, err := s.c.CopyObject(s.h, p11.ObjectHandle(o), token); err != nil {
+		token := []*attr{attribute(p11.CKA_TOKEN, true)}
+		if _, err := s.c.CopyObject(s.h, objectHandle(o), token); err != nil {
 			return fmt.Errorf("file key: %w", err)
 		}
 	}
 	return nil
 }
 
-func templates(spec KeySpec, id []byte) (public, private []*p11.Attribute, err error) {
-	public = []*p11.Attribute{
+func templates(spec KeySpec, id []byte) (public, private []*attr, err error) {
+	public = []*attr{
 		attribute(p11.CKA_TOKEN, !spec.NSS), attribute(p11.CKA_PRIVATE, false), attribute(p11.CKA_VERIFY, true),
 		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
 	}
-	private = []*p11.Attribute{
+	private = []*attr{
 		attribute(p11.CKA_TOKEN, !spec.NSS), attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_SENSITIVE, true),
 		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_SIGN, true),
 		attribute(p11.CKA_ID, id), attribute(p11.CKA_LABEL, spec.Label),
@@ -128,7 +128,7 @@ func (s *Session) KeyHalves(label string) ([]Half, error) {
 		if private {
 			class = p11.CKO_PRIVATE_KEY
 		}
-		template := []*p11.Attribute{attribute(p11.CKA_CLASS, class), attribute(p11.CKA_TOKEN, true)}
+		template := []*attr{attribute(p11.CKA_CLASS, class), attribute(p11.CKA_TOKEN, true)}
 		if label != "" {
 			template = append(template, attribute(p11.CKA_LABEL, label))
 		}

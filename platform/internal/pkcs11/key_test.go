@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -62,14 +62,14 @@ func TestKeyIDHasNoRule(t *testing.T) {
 }
 
 func TestClassOf(t *testing.T) {
-	joined := fmt.Errorf("decrypt: %w: %w", p11.Error(p11.CKR_ENCRYPTED_DATA_INVALID), p11.Error(p11.CKR_GENERAL_ERROR))
+	joined := fmt.Errorf("decrypt: %w: %w", Code(p11.CKR_ENCRYPTED_DATA_INVALID), Code(p11.CKR_GENERAL_ERROR))
 	for err, want := range map[error]Class{
 		nil:                                      "",
 		errors.New("plain"):                      "",
-		p11.Error(p11.CKR_OK):                    "",
-		p11.Error(p11.CKR_HOST_MEMORY):           "",
-		p11.Error(p11.CKR_GENERAL_ERROR):         Failed,
-		p11.Error(cKRNSSCertDBFailed):            Denied,
+		Code(p11.CKR_OK):                         "",
+		Code(p11.CKR_HOST_MEMORY):                "",
+		Code(p11.CKR_GENERAL_ERROR):              Failed,
+		Code(cKRNSSCertDBFailed):                 Denied,
 		joined:                                   Unreadable,
 		errors.Join(errors.New("x"), errNoToken): Absent,
 	} {

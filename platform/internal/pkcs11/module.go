@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -9,15 +9,13 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-
-	p11 "github.com/miekg/pkcs11"
 )
 
 // Module is a library that this process has loaded. It stays loaded until the
 // process ends: NSS and the TPM stack do not survive being unloaded.
 type Module struct {
 	path string
-	c    *p11.Ctx
+	c    *binding
 	// turn holds one token; who takes it may initialize the library, and may
 	// touch resting.
 	turn chan struct{}
@@ -51,17 +49,9 @@ func Load(path string, siblings ...string) (*Module, error) {
 	if m, ok := loaded.modules[path]; ok {
 		return m, nil
 	}
-	for _, s := range siblings {
-		if err := openGlobal(s); err != nil {
-			return nil, fmt.Errorf("load %s: %w", s, err)
-		}
-	}
-	if err := probe(path); err != nil {
-		return nil, fmt.Errorf("load %s: %w", path, err)
-	}
-	c := p11.New(path)
-	if c == nil {
-		return nil, fmt.Errorf("load %s: the library cannot be loaded", path)
+	c, err := bind(path, siblings)
+	if err != nil {
+		return nil, err
 	}
 	m := &Module{path: path, c: c, turn: make(chan struct{}, 1)}
 	loaded.modules[path] = m
@@ -104,7 +94,7 @@ func (m *Module) use(ctx context.Context, p Place, fn func() error) error {
 	}()
 	err := fn()
 	ended = true
-	if _, failed := errors.AsType[p11.Error](err); len(p.Files) > 0 && !failed {
+	if _, failed := errors.AsType[Code](err); len(p.Files) > 0 && !failed {
 		m.rest(p)
 		return err
 	}
@@ -127,13 +117,7 @@ func (m *Module) begin(p Place) error {
 			return err
 		}
 	}
-	var options []p11.InitializeOption
-	if p.Init != "" {
-		pointer, free := reserved(p.Init)
-		defer free()
-		options = append(options, p11.InitializeWithReserved(pointer))
-	}
-	if err := m.c.Initialize(options...); err != nil {
+	if err := initialize(m.c, p.Init); err != nil {
 		return fmt.Errorf("initialize %s: %w", m.path, err)
 	}
 	return nil

@@ -1,23 +1,19 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
-import (
-	"fmt"
-
-	p11 "github.com/miekg/pkcs11"
-)
+import "fmt"
 
 // Object is a handle; it is good until the session ends.
-type Object p11.ObjectHandle
+type Object objectHandle
 
 // findAtOnce is how many handles one C_FindObjects call asks for.
 const findAtOnce = 64
 
-func attribute(kind uint, value any) *p11.Attribute { return p11.NewAttribute(kind, value) }
+func attribute(kind uint, value any) *attr { return newAttribute(kind, value) }
 
 // find gives all objects that match.
-func (s *Session) find(template ...*p11.Attribute) ([]Object, error) {
+func (s *Session) find(template ...*attr) ([]Object, error) {
 	if err := s.c.FindObjectsInit(s.h, template); err != nil {
 		return nil, fmt.Errorf("find objects: %w", err)
 	}
@@ -44,7 +40,7 @@ func (s *Session) find(template ...*p11.Attribute) ([]Object, error) {
 // get reads one attribute. Attributes are read one by one because a single one
 // that the token does not know fails the whole call.
 func (s *Session) get(o Object, kind uint) ([]byte, error) {
-	a, err := s.c.GetAttributeValue(s.h, p11.ObjectHandle(o), []*p11.Attribute{attribute(kind, nil)})
+	a, err := s.c.GetAttributeValue(s.h, objectHandle(o), []*attr{attribute(kind, nil)})
 	if err != nil {
 		return nil, fmt.Errorf("read attribute %#x: %w", kind, err)
 	}
@@ -64,12 +60,12 @@ func (s *Session) getIfAny(o Object, kind uint) []byte {
 // asked for in one call, which a module looks up at once; where it refuses that,
 // they are read one by one.
 func (s *Session) getSome(o Object, kinds ...uint) [][]byte {
-	template := make([]*p11.Attribute, 0, len(kinds))
+	template := make([]*attr, 0, len(kinds))
 	for _, kind := range kinds {
 		template = append(template, attribute(kind, nil))
 	}
 	values := make([][]byte, len(kinds))
-	found, err := s.c.GetAttributeValue(s.h, p11.ObjectHandle(o), template)
+	found, err := s.c.GetAttributeValue(s.h, objectHandle(o), template)
 	for i, kind := range kinds {
 		if err == nil && i < len(found) && found[i].Type == kind {
 			values[i] = found[i].Value
@@ -81,7 +77,7 @@ func (s *Session) getSome(o Object, kinds ...uint) [][]byte {
 }
 
 func (s *Session) set(o Object, kind uint, value any) error {
-	err := s.c.SetAttributeValue(s.h, p11.ObjectHandle(o), []*p11.Attribute{attribute(kind, value)})
+	err := s.c.SetAttributeValue(s.h, objectHandle(o), []*attr{attribute(kind, value)})
 	if err != nil {
 		return fmt.Errorf("set attribute %#x: %w", kind, err)
 	}
@@ -90,7 +86,7 @@ func (s *Session) set(o Object, kind uint, value any) error {
 
 // Destroy removes an object for good.
 func (s *Session) Destroy(o Object) error {
-	if err := s.c.DestroyObject(s.h, p11.ObjectHandle(o)); err != nil {
+	if err := s.c.DestroyObject(s.h, objectHandle(o)); err != nil {
 		return fmt.Errorf("destroy object: %w", err)
 	}
 	return nil

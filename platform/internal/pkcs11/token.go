@@ -1,4 +1,4 @@
-//go:build linux && cgo
+//go:build cgo || windows
 
 package pkcs11
 
@@ -51,8 +51,8 @@ func (t Token) PINPad() bool { return t.Flags&p11.CKF_PROTECTED_AUTHENTICATION_P
 // Session is a token in use.
 type Session struct {
 	Token Token
-	c     *p11.Ctx
-	h     p11.SessionHandle
+	c     *binding
+	h     sessionHandle
 }
 
 // Use opens the place, hands it to fn and closes it again. write asks for a
@@ -78,7 +78,7 @@ func (p Place) Use(ctx context.Context, write bool, fn func(*Session) error) err
 	})
 }
 
-func (p Place) find(c *p11.Ctx) (Token, error) {
+func (p Place) find(c *binding) (Token, error) {
 	slots, err := c.GetSlotList(true)
 	if err != nil {
 		return Token{}, fmt.Errorf("list tokens of %s: %w", p.Module.path, err)
@@ -103,7 +103,7 @@ func (p Place) find(c *p11.Ctx) (Token, error) {
 		p.Label, p.Module.path, len(found))
 }
 
-func readToken(c *p11.Ctx, slot uint) (Token, error) {
+func readToken(c *binding, slot uint) (Token, error) {
 	s, err := c.GetSlotInfo(slot)
 	if err != nil {
 		return Token{}, err
@@ -167,7 +167,7 @@ func (s *Session) Decrypts(spec KeySpec) bool {
 	return s.supports(p11.CKM_ECDH1_DERIVE, spec.Curve.Params().BitSize)
 }
 
-func (s *Session) supports(mechanism uint, bits int) bool {
-	i, err := s.c.GetMechanismInfo(s.Token.slot, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)})
+func (s *Session) supports(kind uint, bits int) bool {
+	i, err := s.c.GetMechanismInfo(s.Token.slot, []*mechanism{newMechanism(kind, nil)})
 	return err == nil && i.MinKeySize <= uint(bits) && uint(bits) <= i.MaxKeySize
 }

@@ -1,4 +1,4 @@
-package platform_test
+package platform
 
 import (
 	"io/fs"
@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// tempDir is testing's TempDir without os.RemoveAll, which fails under Wine 8:
+// TempDir is testing's TempDir without os.RemoveAll, which fails under Wine 8:
 // that does not know the kind of deletion that Go asks for
 // (FileDispositionInformationEx) and answers ERROR_INVALID_FUNCTION, for which
 // Go has no second way (internal/syscall/windows, Deleteat).
-func tempDir(t *testing.T) string {
+func TempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "smime-test-")
 	if err != nil {

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo || windows
 
 package platform
 
@@ -17,9 +17,15 @@ import (
 // object: nothing beside the database has to be kept, or can get lost.
 type nssAddressBook struct{ *tokenStore }
 
-func addressBookOf(s Store) (AddressBook, bool) {
-	n, ok := s.(nssStore)
-	return nssAddressBook(n), ok && n.nss.exists()
+// addressBooksOf gives those of the stores that are NSS databases.
+func addressBooksOf(stores []Store) []AddressBook {
+	var books []AddressBook
+	for _, s := range stores {
+		if n, ok := s.(nssStore); ok && n.nss.exists() {
+			books = append(books, nssAddressBook(n))
+		}
+	}
+	return books
 }
 
 func (b nssAddressBook) Name() string { return b.info.Name }

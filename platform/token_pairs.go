@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo || windows
 
 package platform
 
@@ -231,9 +231,9 @@ func mend(ss *pkcs11.Session, p pair) error {
 	return ss.SetID(*p.public, id)
 }
 
-// clearAway removes what is left of broken attempts: no pair that is kept, and
+// clearPairs removes what is left of broken attempts: no pair that is kept, and
 // no private key that has a certificate.
-func clearAway(ss *pkcs11.Session, pairs []pair, keep func(pair) bool) error {
+func clearPairs(ss *pkcs11.Session, pairs []pair, keep func(pair) bool) error {
 	for _, p := range pairs {
 		if keep(p) || p.private != nil && p.certified {
 			continue

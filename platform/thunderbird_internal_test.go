@@ -54,7 +54,7 @@ func TestDBKeyVectors(t *testing.T) {
 // TestThunderbirdFolders: where the other systems keep profiles, looked at here
 // with folders of that form.
 func TestThunderbirdFolders(t *testing.T) {
-	root := t.TempDir()
+	root := TempDir(t)
 	store := filepath.Join(root, "local", "Packages", "MozillaThunderbird_x", "LocalCache", "Roaming", "Thunderbird")
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestThunderbirdFolders(t *testing.T) {
 // TestThunderbirdDefaultFirst: the profile with which an installation starts comes
 // before the others.
 func TestThunderbirdDefaultFirst(t *testing.T) {
-	root := t.TempDir()
+	root := TempDir(t)
 	for _, dir := range []string{"a.old", "b.used"} {
 		if err := os.MkdirAll(filepath.Join(root, "Profiles", dir), 0o700); err != nil {
 			t.Fatal(err)

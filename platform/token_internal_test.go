@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo || windows
 
 package platform
 
@@ -51,13 +51,13 @@ func TestSentinels(t *testing.T) {
 		p11.CKR_DEVICE_ERROR:               nil,
 		p11.CKR_OBJECT_HANDLE_INVALID:      nil,
 	} {
-		err := sentinel(fmt.Errorf("try: %w", p11.Error(code)))
+		err := sentinel(fmt.Errorf("try: %w", pkcs11.Code(code)))
 		for _, s := range []error{ErrNotFound, ErrExists, ErrLocked, ErrDenied, ErrUnsupported} {
 			if errors.Is(err, s) != errors.Is(want, s) {
 				t.Errorf("code %#x: %v, want %v", code, err, want)
 			}
 		}
-		if found, ok := errors.AsType[p11.Error](err); !ok || uint(found) != code {
+		if found, ok := errors.AsType[pkcs11.Code](err); !ok || uint(found) != code {
 			t.Errorf("code %#x is not in the chain any more: %v", code, err)
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo || windows
 
 package platform
 
@@ -71,7 +71,7 @@ func makeRoom(ss *pkcs11.Session, id KeyID) error {
 		return err
 	}
 	chosen, ok := best(pairs)
-	err = clearAway(ss, pairs, func(p pair) bool { return ok && p.private != nil && p.private.Object == chosen.private.Object })
+	err = clearPairs(ss, pairs, func(p pair) bool { return ok && p.private != nil && p.private.Object == chosen.private.Object })
 	if err != nil {
 		return fmt.Errorf("clear broken key away: %w", err)
 	}
@@ -121,7 +121,7 @@ func (s *tokenStore) Delete(ctx context.Context, id KeyID) error {
 		if slices.ContainsFunc(pairs, func(p pair) bool { return p.certified }) {
 			return fmt.Errorf("a certificate is tied to the key: %w", ErrDenied)
 		}
-		return clearAway(ss, pairs, func(pair) bool { return false })
+		return clearPairs(ss, pairs, func(pair) bool { return false })
 	})
 	if errors.Is(err, errNoDatabase) {
 		return nil

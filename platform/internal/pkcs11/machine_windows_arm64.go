@@ -1,0 +1,5 @@
+package pkcs11
+
+import "debug/pe"
+
+const ownMachine = pe.IMAGE_FILE_MACHINE_ARM64
