@@ -27,33 +27,43 @@ func TestKillStormOverPostgres(t *testing.T) {
 	}
 }
 
-// three servers over one database: one of them is killed, and one reaches the
-// database by a way that is cut.
-type three struct {
-	dirs  [3]string
-	child [3]*child
-	wire  *pgtest.Wire
+// several servers over one database.
+type several struct {
+	dirs  []string
+	child []*child
 }
 
-func startThree(t *testing.T) *three {
+// startSeveral starts the first over the database, and others with copies of its
+// directory, each changed before it starts.
+func startSeveral(t *testing.T, n int, init []string, change func(i int, dir string)) *several {
 	t.Helper()
-	cluster := pgtest.Shared(t)
-	dsn := cluster.Database(t)
-	out := &three{wire: pgtest.NewWire(t, cluster.Addr)}
-	out.dirs[0] = found(t, "--postgres", dsn)
-	for i := range out.dirs {
+	all := &several{dirs: []string{found(t, init...)}}
+	for i := range n {
 		if i > 0 {
-			out.dirs[i] = filepath.Join(t.TempDir(), "copy")
-			if err := os.CopyFS(out.dirs[i], os.DirFS(out.dirs[0])); err != nil {
+			dir := filepath.Join(t.TempDir(), "copy")
+			if err := os.CopyFS(dir, os.DirFS(all.dirs[0])); err != nil {
 				t.Fatal(err)
 			}
+			all.dirs = append(all.dirs, dir)
 		}
-		if i == 2 {
-			cutOff(t, out.dirs[i], dsn, cluster.Over(t, dsn, out.wire.Addr), cluster.Password)
+		if change != nil {
+			change(i, all.dirs[i])
 		}
-		out.child[i] = serve(t, out.dirs[i])
+		all.child = append(all.child, serve(t, all.dirs[i]))
 	}
-	return out
+	return all
+}
+
+// as connects one device with each of the servers.
+func (a *several) as(t *testing.T, first *machine) []*machine {
+	t.Helper()
+	var at []*machine
+	for i, c := range a.child {
+		m := *first
+		m.dial(t, a.dirs[i], c.addr)
+		at = append(at, &m)
+	}
+	return at
 }
 
 // cutOff has a server go to the database by another address, with a password.
@@ -66,8 +76,16 @@ func cutOff(t *testing.T, dir, dsn, over, password string) {
 	}
 	text := strings.ReplaceAll(string(config), dsn, over)
 	text = strings.Replace(text, `password_file: ""       # in this directory, mode`, `password_file: "db.password"       # in this directory, mode`, 1)
-	err = errors.Join(os.WriteFile(path, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "db.password"), []byte(password+"\n"), 0o600))
-	if err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeSecret(t, dir, "db.password", password)
+}
+
+func writeSecret(t *testing.T, dir, name, text string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := errors.Join(os.WriteFile(path, []byte(text+"\n"), 0o600), os.Chmod(path, 0o600)); err != nil { // a copy of a folder has other modes
 		t.Fatal(err)
 	}
 }
@@ -80,27 +98,28 @@ func TestThreeServersStorm(t *testing.T) {
 	if testing.Short() {
 		rounds = 2
 	}
-	all := startThree(t)
+	cluster := pgtest.Shared(t)
+	dsn := cluster.Database(t)
+	wire := pgtest.NewWire(t, cluster.Addr)
+	all := startSeveral(t, 3, []string{"--postgres", dsn}, func(i int, dir string) {
+		if i == 2 {
+			cutOff(t, dir, dsn, cluster.Over(t, dsn, wire.Addr), cluster.Password)
+		}
+	})
 	first := joined(t, all.dirs[0], all.child[0].addr, oneToken(t, all.dirs[0], all.child[0].addr))
 	var orders []*order
 	for round := range rounds {
-		var at [3]*machine
-		for i, c := range all.child {
-			m := *first
-			m.dial(t, all.dirs[i], c.addr)
-			at[i] = &m
-		}
-		fresh := all.storm(t, at, round)
+		fresh := all.storm(t, all.as(t, first), round)
 		for range mathrand.IntN(len(fresh.orders)) {
 			<-fresh.answered
 		}
 		victim := round % 2 // never the one that is cut off, so that both faults are there at once
-		all.wire.Cut()
+		wire.Cut()
 		all.child[victim].kill(t)
 		fresh.wait()
 		orders = append(orders, fresh.orders...)
 		all.settle(t, round, first, fresh.orders, 1-victim)
-		all.wire.Mend()
+		wire.Mend()
 		all.child[victim] = serve(t, all.dirs[victim])
 		all.settle(t, round, first, fresh.orders, victim)
 		all.settle(t, round, first, fresh.orders, 2)
@@ -114,8 +133,8 @@ func TestThreeServersStorm(t *testing.T) {
 	}
 }
 
-// storm begins 12 joins and 36 submissions, in turn at the three servers.
-func (a *three) storm(t *testing.T, at [3]*machine, round int) wave {
+// storm begins 12 joins and 36 submissions, in turn at the servers.
+func (a *several) storm(t *testing.T, at []*machine, round int) wave {
 	t.Helper()
 	var w wave
 	for n := range 48 {
@@ -130,7 +149,7 @@ func (a *three) storm(t *testing.T, at [3]*machine, round int) wave {
 	w.answered = make(chan struct{}, len(w.orders))
 	var wg sync.WaitGroup
 	for n, o := range w.orders {
-		i := n % 3
+		i := n % len(at)
 		anonymous := controlv1.NewControlServiceClient(dialTest(t, a.dirs[i], a.child[i].addr, nil))
 		wg.Go(func() {
 			defer func() { w.answered <- struct{}{} }()
@@ -145,7 +164,7 @@ func (a *three) storm(t *testing.T, at [3]*machine, round int) wave {
 
 // settle sends everything again at one server. A server that was cut off may
 // need a moment to come back, as agents give it; it must not need long.
-func (a *three) settle(t *testing.T, round int, first *machine, orders []*order, i int) {
+func (a *several) settle(t *testing.T, round int, first *machine, orders []*order, i int) {
 	t.Helper()
 	m := *first
 	m.dial(t, a.dirs[i], a.child[i].addr)
@@ -168,7 +187,7 @@ func (a *three) settle(t *testing.T, round int, first *machine, orders []*order,
 }
 
 // tokensUsedOnce: each join burned one token once, and no other.
-func (a *three) tokensUsedOnce(t *testing.T, joins int) {
+func (a *several) tokensUsedOnce(t *testing.T, joins int) {
 	t.Helper()
 	var devices []json.RawMessage
 	if err := json.Unmarshal([]byte(mustCLI(t, "devices", "--json", "--dir", a.dirs[1], "--server", a.child[1].addr)), &devices); err != nil {

@@ -68,11 +68,14 @@ func TestPackage(t *testing.T) {
 	r := &rollout{machine: newMachine(t)}
 	r.found(t)
 	r.prepare(t)
-	r.boot(t, map[string]string{deb: inMachine, rpm: rpmInMachine})
+	binds := centralFiles(t)
+	binds[deb], binds[rpm] = inMachine, rpmInMachine
+	r.boot(t, binds)
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T)
 	}{
+		{"central management as a service", func(t *testing.T) { asCentral(t, r.machine) }},
 		{"a user is logged in", r.login},
 		{"apt install", r.install},
 		{"hardening", r.hardening},

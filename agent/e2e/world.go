@@ -60,7 +60,7 @@ func (w *World) Founded(ctx context.Context) error {
 		return err
 	}
 	host := cmp.Or(w.Host, "127.0.0.1")
-	ports, err := freePorts(host, 2)
+	ports, err := FreePorts(host, 2)
 	if err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (w *World) Close() {
 	}
 }
 
-func freePorts(host string, n int) ([]string, error) {
+func FreePorts(host string, n int) ([]string, error) {
 	var ports []string
 	for range n {
 		l, err := net.Listen("tcp", host+":0")

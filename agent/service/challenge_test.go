@@ -15,7 +15,6 @@ import (
 	"smime-agent/platform/platformtest"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/mailtest"
-	"smime-agent/server-stub/server"
 	"smime-agent/server-stub/stub"
 )
 
@@ -44,7 +43,7 @@ func startChallenged(t *testing.T, enter func(ctx context.Context, c *challenged
 			OnEnter: func(ctx context.Context, e platform.Entry) (string, error) { return enter(ctx, c, e) },
 		}}
 	c.server, err = stub.Start(ctx, stub.Options{
-		Mail: server.Mail{Mailer: mail.Server{Address: post.Addr, Security: mail.Clear}, From: "pki@example.com"},
+		Mail: mail.Outbox{Mailer: mail.Server{Address: post.Addr, Security: mail.Clear}, From: "pki@example.com"},
 		PolicyYAML: `organization: {name: "Example GmbH", country: "DE", identifier: "NTRDE-DER3306.HRB12345"}
 rules:
   - departments: ["*"]

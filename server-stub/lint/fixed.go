@@ -7,13 +7,30 @@ import "strings"
 // same in all certificates of one CA, profile and kind of key. Their verdict on one
 // certificate is their verdict on all with the same skeleton. The list was made from
 // zlint's sources, and a test makes it again and compares.
-func fixed() map[string]bool {
+func fixed() map[string]bool { return setOf(fixedNames) }
+
+func setOf(names string) map[string]bool {
 	all := map[string]bool{}
-	for name := range strings.FieldsSeq(fixedNames) {
+	for name := range strings.FieldsSeq(names) {
 		all[name] = true
 	}
 	return all
 }
+
+// formal are lints of zlint that speak of fields that differ from one certificate to
+// the next, but only of what a [skeleton] holds of them too: that an extension is
+// there once and how it is marked, that all names are mailboxes and none is empty, that both
+// times are UTCTime to the second in Zulu, that there is a subject; or that find no more than a notice. Nothing
+// can tell that from the sources but reading them: readVersion is what was read.
+func formal() map[string]bool { return setOf(formalNames) }
+
+const readVersion = "v3.6.8"
+
+// gated are lints that are not [fixed], but tell from what a [skeleton] holds
+// whether they are about a certificate at all: those about CAs, web servers or
+// other kinds of key are about none of the kind if they are not about one. This list
+// too was made from zlint's sources, and a test makes it again.
+func gated() map[string]bool { return setOf(gatedNames) }
 
 const fixedNames = `
 e_adobe_extensions_legacy_multipurpose_criticality e_adobe_extensions_strict_presence
@@ -49,4 +66,25 @@ e_ext_san_uri_format_invalid e_ext_san_uri_host_not_fqdn_or_ip e_ext_san_uri_not
 e_ext_subject_key_identifier_missing_ca e_international_dns_name_not_nfc e_international_dns_name_not_unicode
 e_san_bare_wildcard e_san_dns_name_includes_null_char e_san_dns_name_starts_with_period e_san_shall_be_present
 e_san_wildcard_not_first w_ext_subject_key_identifier_missing_sub_cert
+`
+
+const formalNames = `
+e_cert_ext_invalid_der e_cert_sig_alg_not_match_tbs_sig_alg e_ext_duplicate_extension e_ext_subject_key_identifier_critical
+e_ext_san_dns_not_ia5_string e_ext_san_empty_name e_ext_san_no_entries w_san_should_not_be_critical
+e_generalized_time_does_not_include_seconds e_generalized_time_includes_fraction_seconds e_generalized_time_not_in_zulu
+e_utc_time_does_not_include_seconds e_utc_time_not_in_zulu e_wrong_time_format_pre2050 w_ct_sct_policy_count_unsatisfied
+`
+
+const gatedNames = `
+e_ca_subject_field_empty e_cert_extensions_version_not_3 e_commonname_mailbox_validated e_empty_sct_list
+e_ext_san_not_critical_without_subject e_ext_san_rfc822_format_invalid e_invalid_individual_identity
+e_invalid_legacy_spki_algoid e_invalid_spki_algoid e_key_usage_presence
+e_mailbox_validated_allowed_subjectdn_attributes e_mailbox_validated_enforce_subject_field_restrictions
+e_mp_ecdsa_pub_key_encoding_correct e_mp_ecdsa_signature_encoding_correct e_mp_exponent_cannot_be_one
+e_mp_modulus_must_be_2048_bits_or_more e_mp_modulus_must_be_divisible_by_8 e_mp_rsassa-pss_in_spki e_mp_rsassa-
+pss_parameters_encoding_in_signature_algorithm_correct e_rsa_no_public_key e_serial_number_longer_than_20_octets
+e_serial_number_not_positive e_spki_rsa_encryption_parameter_not_null e_subj_country_not_uppercase
+e_subject_country_name e_subject_empty_without_san e_subject_not_dn e_tbs_signature_rsa_encryption_parameter_not_null
+e_tls_server_cert_valid_time_longer_than_398_days e_validity_time_not_positive
+w_tls_server_cert_valid_time_longer_than_397_days
 `

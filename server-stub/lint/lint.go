@@ -48,11 +48,13 @@ func (e *Error) Error() string {
 //
 // Every certificate is linted by all of them; what costs is spared where it
 // changes nothing: the lints that read only what a certificate has in common with
-// others of its kind ([fixed]) run once for the kind, and zcrypto, which zlint
+// others of its kind ([fixed], [formal]) run once for the kind, those that tell from it that
+// they are about other kinds of certificate ([gated]) are asked once, and zcrypto, which zlint
 // reads by, parses one certificate of the kind in full and of the others what differs.
 type Linter struct {
 	// fixed and others are all lints; ofSubject are some of the others.
 	fixed, others, ofSubject []*zlint.CertificateLint
+	gated                    map[string]bool
 	config                   zlint.Configuration
 	skeletons                skeletons
 }
@@ -72,12 +74,12 @@ func New() (*Linter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("choose lints: %w", err)
 	}
-	l := &Linter{config: registry.GetConfiguration()}
-	fixed, subject := fixed(), ofSubject()
+	l := &Linter{config: registry.GetConfiguration(), gated: gated()}
+	fixed, formal, subject := fixed(), formal(), ofSubject()
 	for _, lint := range registry.CertificateLints().Lints() {
 		switch {
 		case strings.HasPrefix(lint.Name, "n_"): // a notice, which is less than a warning
-		case fixed[lint.Name]:
+		case fixed[lint.Name], formal[lint.Name]:
 			l.fixed = append(l.fixed, lint)
 		case subject[lint.Name]:
 			l.ofSubject = append(l.ofSubject, lint)
@@ -118,22 +120,22 @@ func (l *Linter) Findings(der []byte) []Finding {
 	if err != nil {
 		return append(findings, Finding{Check: "parse-zcrypto", Detail: err.Error()})
 	}
-	findings = append(findings, known...)
-	findings = append(findings, l.run(l.others, parsed)...)
+	findings = append(findings, known.findings...)
+	findings = append(findings, l.run(known.others, parsed)...)
 	if plain(parsed.RawSubject) {
 		return findings
 	}
 	return append(findings, l.run(l.ofSubject, parsed)...)
 }
 
-// read gives the certificate as zlint wants it, and what the fixed lints find.
+// read gives the certificate as zlint wants it, and what is known of its kind.
 // zcrypto is a parser of its own: what it refuses, other judges will too.
-func (l *Linter) read(der []byte, cert *x509.Certificate) (*zx509.Certificate, []Finding, error) {
+func (l *Linter) read(der []byte, cert *x509.Certificate) (*zx509.Certificate, *skeleton, error) {
 	p, ours := split(der)
 	if ours {
 		if k := l.skeletons.find(p, cert.NotBefore); k != nil {
 			if parsed, err := splice(k.sample, p, der, cert); err == nil {
-				return parsed, k.findings, nil
+				return parsed, k, nil
 			}
 		}
 	}
@@ -144,11 +146,35 @@ func (l *Linter) read(der []byte, cert *x509.Certificate) (*zx509.Certificate, [
 	// Lints have zcrypto remember in the certificate what it derived from the
 	// subject and the names: the sample is for others, and none has looked at it.
 	sample := *parsed
-	found := l.run(l.fixed, parsed)
+	k := &skeleton{sample: &sample, findings: l.run(l.fixed, parsed), others: l.others}
 	if ours {
-		l.skeletons.keep(p, &skeleton{sample: &sample, findings: found, from: cert.NotBefore, until: until(l.fixed, cert.NotBefore)})
+		k.others = l.concerned(parsed)
+		k.from, k.until = cert.NotBefore, until(cert.NotBefore, l.fixed, l.others)
+		l.skeletons.keep(p, k)
 	}
-	return parsed, found, nil
+	return parsed, k, nil
+}
+
+// concerned are the lints of the others that may find something in certificates
+// of the kind: those in effect that do not rule the kind out.
+func (l *Linter) concerned(parsed *zx509.Certificate) (some []*zlint.CertificateLint) {
+	for _, lint := range l.others {
+		if lint.CheckEffective(parsed) && (!l.gated[lint.Name] || applies(lint, parsed)) {
+			some = append(some, lint)
+		}
+	}
+	return some
+}
+
+// applies asks a lint whether it is about a certificate; one that stumbles over
+// the question is run, which reports that.
+func applies(lint *zlint.CertificateLint, parsed *zx509.Certificate) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return lint.Lint().CheckApplies(parsed)
 }
 
 func (l *Linter) run(lints []*zlint.CertificateLint, parsed *zx509.Certificate) (findings []Finding) {

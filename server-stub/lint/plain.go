@@ -14,6 +14,7 @@ func ofSubject() map[string]bool {
 		"e_subject_printable_string_badalpha": true, "e_subject_dn_not_printable_characters": true,
 		"e_subject_dn_country_not_printable_string": true, "e_utf8_latin1_mixup": true,
 		"w_subject_dn_leading_whitespace": true, "w_subject_dn_trailing_whitespace": true,
+		"e_subj_contains_html_entities": true,
 	}
 }
 

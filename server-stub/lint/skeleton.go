@@ -2,6 +2,7 @@ package lint
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,11 +15,16 @@ import (
 // parts is a certificate taken apart.
 type parts struct {
 	tbs, subject, spki []byte
+	// key is the content of the public key, whole octets.
+	key []byte
+	// plain is [plain] of the subject.
+	plain bool
 	// skeleton has what the certificates of one CA, profile and kind of key have in
 	// common: everything but serial number, validity, subject, key, and the values of
-	// subjectAltName and subjectKeyIdentifier.
+	// subjectAltName and subjectKeyIdentifier. All have a subject, and times that are
+	// UTCTime to the second in Zulu.
 	skeleton string
-	// mailboxes are the names of the subjectAltName, which has no others.
+	// mailboxes are the names of the subjectAltName, which has no others; at least one, and none is empty.
 	mailboxes []string
 }
 
@@ -33,7 +39,7 @@ var (
 func split(der []byte) (p parts, ok bool) {
 	input := cryptobyte.String(der)
 	var cert, tbs, body, issuer, extensions, element cryptobyte.String
-	var common []byte
+	common := make([]byte, 0, len(der))
 	version := cbasn1.Tag(0).ContextSpecific().Constructed()
 	ok = input.ReadASN1(&cert, cbasn1.SEQUENCE) && input.Empty() && cert.ReadASN1Element(&tbs, cbasn1.SEQUENCE)
 	p.tbs = tbs
@@ -41,7 +47,7 @@ func split(der []byte) (p parts, ok bool) {
 	common = append(append(common, element...), cert...) // version, and the signature with its algorithm
 	ok = ok && body.SkipASN1(cbasn1.INTEGER) && body.ReadASN1Element(&element, cbasn1.SEQUENCE)
 	common = append(common, element...)
-	ok = ok && body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && body.SkipASN1(cbasn1.SEQUENCE)
+	ok = ok && body.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && body.ReadASN1(&element, cbasn1.SEQUENCE) && usualTimes(element)
 	common = append(common, issuer...)
 	ok = ok && body.ReadASN1Element((*cryptobyte.String)(&p.subject), cbasn1.SEQUENCE) &&
 		body.ReadASN1Element((*cryptobyte.String)(&p.spki), cbasn1.SEQUENCE) &&
@@ -49,14 +55,31 @@ func split(der []byte) (p parts, ok bool) {
 		element.ReadASN1(&extensions, cbasn1.SEQUENCE) && element.Empty()
 	spki := cryptobyte.String(p.spki)
 	var key, algorithm cryptobyte.String
-	ok = ok && spki.ReadASN1(&key, cbasn1.SEQUENCE) && key.ReadASN1Element(&algorithm, cbasn1.SEQUENCE)
+	ok = ok && spki.ReadASN1(&key, cbasn1.SEQUENCE) && key.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) && key.ReadASN1BitStringAsBytes(&p.key)
 	common = append(common, algorithm...)
-	if !ok || bytes.Equal(p.subject, issuer) {
-		return p, false // one that may be self-signed is another matter
+	if !ok || bytes.Equal(p.subject, issuer) || len(p.subject) <= 2 {
+		return p, false // one that may be self-signed, or names nobody, is another matter
 	}
+	p.plain = plain(p.subject)
 	ok = p.extensions(extensions, &common)
 	p.skeleton = string(common)
 	return p, ok
+}
+
+// usualTimes says that a Validity is two UTCTimes of the form YYMMDDHHMMSSZ.
+func usualTimes(validity cryptobyte.String) bool {
+	for range 2 {
+		var moment cryptobyte.String
+		if !validity.ReadASN1(&moment, cbasn1.UTCTime) || len(moment) != 13 || moment[12] != 'Z' {
+			return false
+		}
+		for _, c := range moment[:12] {
+			if c < '0' || c > '9' {
+				return false
+			}
+		}
+	}
+	return validity.Empty()
 }
 
 func (p *parts) extensions(all cryptobyte.String, common *[]byte) bool {
@@ -91,10 +114,10 @@ func (p *parts) extensions(all cryptobyte.String, common *[]byte) bool {
 			}
 		}
 	}
-	return names == 1
+	return names == 1 && len(p.mailboxes) > 0
 }
 
-// names takes rfc822Names in ASCII and nothing else.
+// names takes rfc822Names in ASCII, none of them empty, and nothing else.
 func (p *parts) names(san cryptobyte.String) bool {
 	var names, name cryptobyte.String
 	if !san.ReadASN1(&names, cbasn1.SEQUENCE) || !san.Empty() {
@@ -104,10 +127,8 @@ func (p *parts) names(san cryptobyte.String) bool {
 		if !names.ReadASN1(&name, cbasn1.Tag(1).ContextSpecific()) {
 			return false
 		}
-		for _, c := range name {
-			if c >= 0x80 {
-				return false
-			}
+		if len(name) == 0 || slices.ContainsFunc(name, func(c byte) bool { return c >= 0x80 }) {
+			return false
 		}
 		p.mailboxes = append(p.mailboxes, string(name))
 	}
@@ -118,9 +139,11 @@ func (p *parts) names(san cryptobyte.String) bool {
 type skeleton struct {
 	// sample is one of them, as zcrypto reads it.
 	sample *zx509.Certificate
-	// findings are those of the fixed lints, for certificates that begin between
-	// from and until: lints take effect at a date.
+	// findings are those of the fixed lints, and others the lints that each
+	// certificate is to pass, for certificates that begin between from and until: lints
+	// take effect at a date.
 	findings    []Finding
+	others      []*zlint.CertificateLint
 	from, until time.Time
 }
 
@@ -152,9 +175,9 @@ func (s *skeletons) keep(p parts, k *skeleton) {
 }
 
 // until is when a lint takes effect, or ends, next after a moment.
-func until(lints []*zlint.CertificateLint, moment time.Time) time.Time {
+func until(moment time.Time, all ...[]*zlint.CertificateLint) time.Time {
 	next := moment.AddDate(1, 0, 0)
-	for _, l := range lints {
+	for _, l := range slices.Concat(all...) {
 		for _, date := range []time.Time{l.EffectiveDate, l.IneffectiveDate} {
 			if date.After(moment) && date.Before(next) {
 				next = date

@@ -66,13 +66,20 @@ func variants(t testing.TB) map[string]func(*x509.Certificate) {
 		"before":         func(c *x509.Certificate) { c.NotBefore = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"two mailboxes":  func(c *x509.Certificate) { c.EmailAddresses = append(c.EmailAddresses, "b@example.com") },
 		"odd mailbox":    func(c *x509.Certificate) { c.EmailAddresses = []string{"a@b@c"} },
-		"no mailbox":     func(c *x509.Certificate) { c.EmailAddresses = nil },
-		"DNS":            func(c *x509.Certificate) { c.DNSNames = []string{"example.com"} },
-		"other key ID":   func(c *x509.Certificate) { c.SubjectKeyId = []byte("12345678901234567890") },
-		"sign only":      func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement },
-		"wrong use":      func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment },
-		"legacy":         func(c *x509.Certificate) { c.Policies = []x509.OID{oid(t, "2.23.140.1.5.3.1")} },
-		"no list":        func(c *x509.Certificate) { c.CRLDistributionPoints = nil },
+		"empty mailbox":  func(c *x509.Certificate) { c.EmailAddresses = []string{""} },
+		"no subject":     func(c *x509.Certificate) { c.Subject = pkix.Name{} },
+		"critical names": func(c *x509.Certificate) {
+			san := []byte("\x30\x13\x81\x11alice@example.com")
+			c.EmailAddresses = nil
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: san}}
+		},
+		"no mailbox":   func(c *x509.Certificate) { c.EmailAddresses = nil },
+		"DNS":          func(c *x509.Certificate) { c.DNSNames = []string{"example.com"} },
+		"other key ID": func(c *x509.Certificate) { c.SubjectKeyId = []byte("12345678901234567890") },
+		"sign only":    func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement },
+		"wrong use":    func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment },
+		"legacy":       func(c *x509.Certificate) { c.Policies = []x509.OID{oid(t, "2.23.140.1.5.3.1")} },
+		"no list":      func(c *x509.Certificate) { c.CRLDistributionPoints = nil },
 		"upn": func(c *x509.Certificate) {
 			c.EmailAddresses = nil
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: []byte{0x30, 0}}}

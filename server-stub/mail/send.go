@@ -35,6 +35,25 @@ type Server struct {
 	Roots *x509.CertPool
 }
 
+// Mailer hands over mails, and gives an error for each, nil for those that were taken.
+type Mailer interface {
+	Send(ctx context.Context, messages []Message) []error
+}
+
+// Outbox is how a server writes mails. Without a Mailer it writes none.
+type Outbox struct {
+	Mailer Mailer
+	// From is the sender's address.
+	From string
+	// Administrator gets the digests; empty means nobody.
+	Administrator string
+}
+
+// Sender is who writes, in the name of an organization.
+func (o Outbox) Sender(organization, contact string) Sender {
+	return Sender{From: o.From, Organization: organization, Contact: contact}
+}
+
 const (
 	dialTime = 20 * time.Second
 	// sendTime bounds a whole session.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -28,9 +29,11 @@ const domain = "smime-agent"
 // The waits that refusals ask for.
 const (
 	overloadRetry = 5 * time.Second
-	diskRetry     = time.Minute
-	databaseRetry = 15 * time.Second
-	pendingRetry  = time.Minute
+	// overloadSpread keeps those who were refused together from coming back together.
+	overloadSpread = 10 * time.Second
+	diskRetry      = time.Minute
+	databaseRetry  = 15 * time.Second
+	pendingRetry   = time.Minute
 )
 
 // refusal is an error with the reason that the contract names.
@@ -112,7 +115,7 @@ func Status(err error) (out error, internal bool) {
 	case errors.Is(err, store.ErrOverloaded), errors.Is(err, ca.ErrOverloaded):
 		r := &refusal{
 			code: codes.ResourceExhausted, reason: controlv1.Reason_REASON_OVERLOADED,
-			text: "The server has more to do than it can queue.", retry: overloadRetry,
+			text: "The server has more to do than it can queue.", retry: overloadRetry + rand.N(overloadSpread), //nolint:gosec // spreads, hides nothing
 		}
 		return r.status(), false
 	case errors.Is(err, store.ErrNoSnapshot):

@@ -237,7 +237,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 			continue
 		}
 		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails, rand.Text()[:8])
-		message, err := mail.Code(s.sender(force.policy), m.Mailbox, codes[m.Mailbox], host, locale, id, m.Expires, s.now())
+		message, err := mail.Code(s.mail.Sender(force.policy.Organization.Name, force.policy.Contact), m.Mailbox, codes[m.Mailbox], host, locale, id, m.Expires, s.now())
 		if err != nil {
 			s.log.Error("mailbox code cannot be written", "error", err)
 			return

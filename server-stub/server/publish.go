@@ -24,14 +24,7 @@ func (s *Server) newDesk(dial func(context.Context) (publication.Session, error)
 		Entries: func(visit func(store.Tx, *controlv1.LedgerEntry) bool) error {
 			return ledger.Each(s.store, s.now(), func(tx store.Tx, e *controlv1.LedgerEntry, _ *ledger.View) bool { return visit(tx, e) })
 		},
-		Hold: func(ctx context.Context) (bool, error) {
-			err := turn.Hold(ctx)
-			if errors.Is(err, lease.ErrHeld) {
-				return false, nil
-			}
-			return err == nil, err
-		},
-		Release: turn.Release, Dial: dial, Now: s.now, Log: s.log,
+		Hold: holding(turn), Release: turn.Release, Dial: dial, Now: s.now, Log: s.log,
 	}
 }
 

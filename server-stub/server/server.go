@@ -19,9 +19,10 @@ import (
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/crl"
-	"smime-agent/server-stub/lease"
+	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/publication"
+	"smime-agent/server-stub/remind"
 	"smime-agent/server-stub/roster"
 	"smime-agent/server-stub/store"
 )
@@ -40,6 +41,9 @@ type Settings struct {
 	TokenLife time.Duration
 	// RemindInterval is how often the server looks for reminders to send: 1 hour.
 	RemindInterval time.Duration
+	// Calls is how many may be under way at once, those of administrators and those
+	// that are held open not counted: 4,096. More are told to come back.
+	Calls int
 }
 
 func (s Settings) withDefaults() Settings {
@@ -54,6 +58,9 @@ func (s Settings) withDefaults() Settings {
 	set(&s.IdentityGrace, 30*24*time.Hour)
 	set(&s.TokenLife, 24*time.Hour)
 	set(&s.RemindInterval, time.Hour)
+	if s.Calls == 0 {
+		s.Calls = 4096
+	}
 	return s
 }
 
@@ -65,7 +72,7 @@ type Config struct {
 	// RootCRL gives the root's revocation list (DER), which is signed elsewhere and
 	// handed out as it is.
 	RootCRL  func() ([]byte, error)
-	Mail     Mail
+	Mail     mail.Outbox
 	Settings Settings
 	// Externals are other CAs than the server's own, by the names that policy uses.
 	Externals map[string]External
@@ -102,7 +109,7 @@ type Server struct {
 	issuer    *ca.Issuer
 	transport *ca.Transport
 	rootCRL   func() ([]byte, error)
-	mail      Mail
+	mail      mail.Outbox
 	settings  Settings
 	externals map[string]External
 	forwards  authority.Pace
@@ -116,17 +123,18 @@ type Server struct {
 
 	current atomic.Pointer[inForce]
 	// loading keeps one policy at a time coming into force.
-	loading sync.Mutex
-	fleet   *fleet
-	desk    *publication.Desk
-	crl     *crl.List
-	// reminding is held by the server that reminds.
-	reminding *lease.Lease
+	loading   sync.Mutex
+	fleet     *fleet
+	desk      *publication.Desk
+	crl       *crl.List
+	reminders *remind.Reminders
 	quit      chan struct{}
 	// life ends when quit is closed.
-	life     context.Context
-	end      context.CancelFunc
-	slots    chan struct{}
+	life  context.Context
+	end   context.CancelFunc
+	slots chan struct{}
+	// calls are those under way that [Settings.Calls] bounds.
+	calls    atomic.Int64
 	stopOnce sync.Once
 	work     sync.WaitGroup
 	// starting keeps work from beginning once Stop waits for it to end.
@@ -165,7 +173,7 @@ func New(c Config) (*Server, error) {
 	}
 	of := sha256.Sum256(s.issuer.Certificate().Raw)
 	s.crl = &crl.List{Store: s.store, Signer: s.issuer, Of: hex.EncodeToString(of[:]), Now: s.now, Log: s.log}
-	s.reminding = lease.New(s.store, remindLease, remindHold, s.now)
+	s.reminders = s.newReminders()
 	s.desk = s.newDesk(c.Directory)
 	if err := errors.Join(s.own(s.life), s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()

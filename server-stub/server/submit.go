@@ -238,14 +238,11 @@ func (f *filing) keyFree(tx store.Tx) error {
 	if err != nil || holder == nil {
 		return err
 	}
-	if holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId() {
-		return nil // the same call beside this one was quicker: commit finds what it filed
-	}
+	// The same call beside this one was quicker, since [filing.findEarlier] looked: commit finds what it filed.
+	again := holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId()
 	renewal := f.rule.Rotation != policy.RotationNewKey && holder.Device == f.device &&
 		holder.Enrollment == f.req.GetReplaces() && holder.User == f.req.GetUser() &&
 		holder.Profile == f.req.GetProfile() && holder.Store == f.req.GetStore()
-	// The same call, sent twice at once: the other one was filed since [filing.findEarlier] looked.
-	again := holder.Device == f.device && holder.Enrollment == f.req.GetEnrollmentId()
 	if renewal || again {
 		return nil
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"path"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/gate"
 	"smime-agent/server-stub/refusal"
+	"smime-agent/server-stub/store"
 )
 
 // The bounds of a connection. Small buffers save a fifth of the memory of each.
@@ -69,6 +71,12 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) answer(ctx context.Context, req any, fullMethod, method string, handle grpc.UnaryHandler) (any, error) {
+	if bounded(fullMethod) {
+		defer s.calls.Add(-1)
+		if s.calls.Add(1) > int64(s.settings.Calls) {
+			return nil, s.finish(method, errCrowded)
+		}
+	}
 	if s.fault != nil {
 		if err := s.fault(method); err != nil {
 			return nil, faultStatus(err)
@@ -88,6 +96,16 @@ func (s *Server) answer(ctx context.Context, req any, fullMethod, method string,
 		}
 	}
 	return resp, nil
+}
+
+// errCrowded: as many calls are under way as may be.
+var errCrowded = fmt.Errorf("too many calls at once: %w", store.ErrOverloaded)
+
+// bounded says that [Settings.Calls] counts the method. A call that is held open
+// costs its connection little more than it costs already; and administrators, who
+// are few, have to see what is going on just then.
+func bounded(fullMethod string) bool {
+	return fullMethod != controlv1.ControlService_Await_FullMethodName && !strings.HasPrefix(fullMethod, adminService)
 }
 
 // note writes the audit line of a call that changes something, or was to.

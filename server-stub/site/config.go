@@ -40,6 +40,7 @@ type Config struct {
 	PendingInterval string   `yaml:"pending_interval"`
 	IdentityLife    string   `yaml:"identity_life"`
 	IdentityGrace   string   `yaml:"identity_grace"`
+	MaxCalls        int      `yaml:"max_calls"`
 	Mail            Mail     `yaml:"mail"`
 	EST             EST      `yaml:"est"`
 	Store           Records  `yaml:"store"`
@@ -96,7 +97,10 @@ func ReadConfig(dir string) (Config, error) {
 
 // settings reads the times.
 func (c Config) settings() (server.Settings, error) {
-	var s server.Settings
+	s := server.Settings{Calls: c.MaxCalls}
+	if c.MaxCalls < 0 {
+		return s, fmt.Errorf("%s: max_calls is %d; write how many calls may be under way at once, or leave it out for 4096", ConfigFile, c.MaxCalls)
+	}
 	for _, f := range []struct {
 		name, text string
 		to         *time.Duration
@@ -116,36 +120,36 @@ func (c Config) settings() (server.Settings, error) {
 }
 
 // mailing makes the way to the mail server; the zero value where there is none.
-func (c Config) mailing(dir string) (server.Mail, error) {
+func (c Config) mailing(dir string) (mail.Outbox, error) {
 	m := c.Mail
 	if m.Server == "" {
-		return server.Mail{}, nil
+		return mail.Outbox{}, nil
 	}
 	if _, err := netmail.ParseAddress(m.From); err != nil {
-		return server.Mail{}, fmt.Errorf("%s: mail.from is %q; write the address that mails come from", ConfigFile, m.From)
+		return mail.Outbox{}, fmt.Errorf("%s: mail.from is %q; write the address that mails come from", ConfigFile, m.From)
 	}
 	to := mail.Server{Address: m.Server, Security: cmp.Or(m.Security, mail.StartTLS), User: m.User}
 	if err := to.Check(); err != nil {
-		return server.Mail{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
+		return mail.Outbox{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
 	}
 	if m.PasswordFile != "" {
 		password, err := os.ReadFile(within(dir, m.PasswordFile))
 		if err != nil {
-			return server.Mail{}, err
+			return mail.Outbox{}, err
 		}
 		to.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	if m.CAFile != "" {
 		text, err := os.ReadFile(within(dir, m.CAFile))
 		if err != nil {
-			return server.Mail{}, err
+			return mail.Outbox{}, err
 		}
 		to.Roots = x509.NewCertPool()
 		if !to.Roots.AppendCertsFromPEM(text) {
-			return server.Mail{}, fmt.Errorf("%s: no certificate in it", m.CAFile)
+			return mail.Outbox{}, fmt.Errorf("%s: no certificate in it", m.CAFile)
 		}
 	}
-	return server.Mail{Mailer: to, From: m.From, Administrator: m.Administrator}, nil
+	return mail.Outbox{Mailer: to, From: m.From, Administrator: m.Administrator}, nil
 }
 
 func within(dir, file string) string {

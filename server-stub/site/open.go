@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -20,6 +21,7 @@ import (
 
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/lint"
+	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/metrics"
 	"smime-agent/server-stub/server"
 	"smime-agent/server-stub/store"
@@ -39,7 +41,7 @@ type Options struct {
 	// Externals are CAs beside those of the configuration.
 	Externals map[string]server.External
 	// Mail, where it has a Mailer, stands for that of the configuration.
-	Mail server.Mail
+	Mail mail.Outbox
 }
 
 // Site is a server at work.
@@ -186,6 +188,7 @@ func override(s, by server.Settings) server.Settings {
 			*f.to = *f.from
 		}
 	}
+	s.Calls = cmp.Or(by.Calls, s.Calls)
 	return s
 }
 

@@ -48,6 +48,8 @@ pending_interval: 1m
 # Life of a device's TLS certificate, and how long after its end it can still be renewed.
 identity_life: 30d
 identity_grace: 30d
+# How many calls of agents may be under way at once; more are told to come back after some seconds.
+max_calls: 4096
 
 # Another CA over EST (RFC 7030), for profiles whose policy says "ca: est". Without a URL there is none.
 est:

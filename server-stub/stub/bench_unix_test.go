@@ -9,9 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,28 +56,18 @@ func benchKeys(b *testing.B) map[string]crypto.Signer {
 	return map[string]crypto.Signer{"p-256": p256(b), "rsa-2048": small, "rsa-3072": large}
 }
 
-// BenchmarkFloor is what no server can do without: parse and check the CSR, and
-// sign by the standard library.
+// BenchmarkFloor is [stub.Floor] for each kind of key.
 func BenchmarkFloor(b *testing.B) {
+	floor, err := stub.NewFloor()
+	if err != nil {
+		b.Fatal(err)
+	}
 	for name, key := range benchKeys(b) {
 		der := csr(b, key)
-		caKey := p256(b)
-		issuer := &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Floor"}, SubjectKeyId: make([]byte, 20), IsCA: true,
-		}
 		b.Run(name, func(b *testing.B) {
 			begin := cpu(b)
 			for range b.N {
-				request, err := ca.ParseCSR(der)
-				if err != nil {
-					b.Fatal(err)
-				}
-				template := &x509.Certificate{
-					SerialNumber: new(ca.Serials).Next(time.Now()).Int(), Subject: pkix.Name{CommonName: "Alice Example"},
-					NotBefore: time.Now(), NotAfter: time.Now().Add(ca.Life), EmailAddresses: []string{"alice@example.com"},
-					KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
-				}
-				if _, err := x509.CreateCertificate(rand.Reader, template, issuer, request.PublicKey, caKey); err != nil {
+				if err := floor.Issue(der); err != nil {
 					b.Fatal(err)
 				}
 			}

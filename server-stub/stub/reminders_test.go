@@ -9,18 +9,17 @@ import (
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/mailtest"
-	"smime-agent/server-stub/server"
 	"smime-agent/server-stub/stub"
 )
 
-func mailServer(t testing.TB) (*mailtest.Server, server.Mail) {
+func mailServer(t testing.TB) (*mailtest.Server, mail.Outbox) {
 	t.Helper()
 	m, err := mailtest.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() })
-	return m, server.Mail{
+	return m, mail.Outbox{
 		Mailer: mail.Server{Address: m.Addr, Security: mail.Clear}, From: "pki@example.com", Administrator: "admin@example.com",
 	}
 }

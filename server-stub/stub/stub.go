@@ -19,6 +19,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/server"
 	"smime-agent/server-stub/site"
 )
@@ -56,7 +57,7 @@ type Options struct {
 	// Postgres is the database for the records, without a password; empty means a file.
 	Postgres string
 	// Mail is how the server writes mails; none without a Mailer.
-	Mail server.Mail
+	Mail mail.Outbox
 }
 
 // Server is a running stub.

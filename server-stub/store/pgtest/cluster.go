@@ -173,15 +173,21 @@ func (c *Cluster) DSN(database string) string {
 // Over is the DSN of the same database at another address, where the password is asked for.
 func (c *Cluster) Over(t testing.TB, dsn, addr string) string {
 	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("host=%s port=%s user=smime dbname=%s", host, port, config.Database)
+	return fmt.Sprintf("host=%s port=%s user=smime dbname=%s", host, port, NameOf(t, dsn))
+}
+
+// NameOf gives the name of the database.
+func NameOf(t testing.TB, dsn string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Database
 }
 
 // Exec runs one statement.

@@ -10,6 +10,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +146,9 @@ func explain(err error) error {
 			return fmt.Errorf("%s; create it with createdb", refused.Message)
 		}
 		return err
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w; check sslrootcert, and that host is the name in the database's certificate", err)
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"smime-agent/server-stub/store"
 	"smime-agent/server-stub/store/pgtest"
 	"smime-agent/server-stub/store/storetest"
@@ -154,6 +156,46 @@ func TestUnusableDatabases(t *testing.T) {
 	cluster.Begin(t)
 	if err := open(t, cluster.Database(t)).Snapshot(io.Discard); !errors.Is(err, store.ErrNoSnapshot) {
 		t.Errorf("a snapshot gives %v", err)
+	}
+}
+
+// TestTLS: the way to the database is encrypted, and an answer of somebody else is
+// not believed. Without TLS the database here takes nobody.
+func TestTLS(t *testing.T) {
+	cluster, other := pgtest.Start(t), pgtest.Start(t)
+	caFile, otherCA := cluster.Secure(t), other.Secure(t)
+	database := pgtest.NameOf(t, cluster.Database(t))
+	dsn := func(host, port, more string) string {
+		return fmt.Sprintf("host=%s port=%s user=smime dbname=%s %s", host, port, database, more)
+	}
+	full := "sslmode=verify-full sslrootcert=" + caFile
+	for _, c := range []struct{ dsn, want string }{
+		{dsn("localhost", cluster.Port(), full), ""},
+		{dsn("localhost", cluster.Port(), "sslmode=verify-full sslrootcert="+otherCA), "check sslrootcert"},
+		{dsn("127.0.0.1", cluster.Port(), full), "check sslrootcert"}, // its certificate is for localhost
+		{dsn("localhost", other.Port(), full), "check sslrootcert"},
+		{dsn("127.0.0.1", cluster.Port(), "sslmode=disable"), "does not let us in"},
+	} {
+		s, err := Open(t.Context(), Config{DSN: c.dsn, Password: cluster.Password})
+		if err == nil {
+			encrypted(t, s)
+			_ = s.Close()
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.dsn, err, c.want)
+		}
+	}
+}
+
+// encrypted asks the database how it is spoken with.
+func encrypted(t *testing.T, s *Store) {
+	t.Helper()
+	for _, pool := range []*pgxpool.Pool{s.reads, s.writes} {
+		var version string
+		err := pool.QueryRow(t.Context(), "select coalesce(version, 'none') from pg_stat_ssl where pid = pg_backend_pid()").Scan(&version)
+		if err != nil || version != "TLSv1.3" {
+			t.Errorf("the database is spoken with by %q, %v", version, err)
+		}
 	}
 }
 

@@ -1,0 +1,271 @@
+package e2e_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"smime-agent/agent/e2e"
+	controlv1 "smime-agent/proto/control/v1"
+)
+
+const (
+	centralUnit = "server-stub.service"
+	centralHome = "/var/lib/server-stub"
+	// worstCentralExposure is the gate on what systemd makes of the unit, times ten.
+	worstCentralExposure = "15"
+	// besideScript is where the machine has what the script of the documentation wants beside itself.
+	besideScript = "/opt/central"
+)
+
+// centralFiles are what to bind into a machine for [central].
+func centralFiles(t *testing.T) map[string]string {
+	t.Helper()
+	program, err := filepath.Abs("../../bin/server-stub")
+	must(t, err)
+	unit, err := filepath.Abs(filepath.Join(installer, centralUnit))
+	must(t, err)
+	return map[string]string{program: besideScript + "/server-stub", unit: besideScript + "/" + centralUnit}
+}
+
+// central is central management as a service of a machine's systemd, and one
+// device that it knows.
+type central struct {
+	*machine
+	addr string
+	// figures is where those for Prometheus are, from the second start on.
+	figures string
+	calls   controlv1.ControlServiceClient
+	n       int
+}
+
+// asCentral takes a machine through the life of central management's unit:
+// installed by the script of the documentation, killed, backed up while it
+// works, stopped, restored.
+func asCentral(t *testing.T, m *machine) {
+	c := &central{machine: m}
+	c.install(t)
+	c.hardening(t)
+	c.join(t)
+	first := c.issue(t)
+	c.killed(t)
+	second := c.issue(t)
+	saved := centralHome + "/saved.db"
+	stop := make(chan struct{})
+	var meanwhile []string
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				meanwhile = append(meanwhile, c.issue(t))
+			}
+		}
+	})
+	c.asServer(t, "backup", saved)
+	close(stop)
+	work.Wait()
+	later := c.issue(t)
+	c.has(t, append([]string{first, second, later}, meanwhile...)...)
+	c.stopped(t)
+	c.asServer(t, "restore", saved)
+	c.run(t, "systemctl", "start", centralUnit)
+	c.answers(t)
+	c.has(t, first, second)
+	if strings.Contains(c.asServer(t, "ledger", "--csv"), later) {
+		t.Error("what was issued after the backup is in what was restored")
+	}
+	c.issue(t)
+	c.run(t, "systemctl", "disable", "--now", centralUnit)
+}
+
+// install runs the script of docs/central-management.md.
+func (c *central) install(t *testing.T) {
+	ports, err := e2e.FreePorts("127.0.0.1", 3)
+	must(t, err)
+	c.addr, c.figures = "127.0.0.1:"+ports[0], "127.0.0.1:"+ports[2]
+	const example = "--host pki.example.com"
+	script := scriptOf(t, "central-management.md")
+	if !strings.Contains(script, example) {
+		t.Fatalf("the script in docs/central-management.md has no %q", example)
+	}
+	script = strings.Replace(script, example, "--host 127.0.0.1 --listen "+c.addr+" --web 127.0.0.1:"+ports[1], 1)
+	c.run(t, "sh", "-c", "cd "+besideScript+" && exec sh -c \"$0\"", script)
+	c.answers(t)
+	if got := c.property(t, centralUnit, "UnitFileState"); got != "enabled" {
+		t.Errorf("%s is %s", centralUnit, got)
+	}
+}
+
+// asServer runs a command as the server's own user.
+func (c *central) asServer(t *testing.T, args ...string) string {
+	t.Helper()
+	return c.run(t, append([]string{"runuser", "-u", "server-stub", "--", "server-stub", "--dir", centralHome}, args...)...)
+}
+
+func (c *central) answers(t *testing.T) {
+	t.Helper()
+	c.eventually(t, 30*time.Second, "central management", func() error {
+		out, err := c.try(t.Context(), "runuser", "-u", "server-stub", "--", "server-stub", "devices", "--dir", centralHome)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+func (c *central) hardening(t *testing.T) {
+	c.run(t, "systemd-analyze", "security", "--no-pager", "--threshold="+worstCentralExposure, centralUnit)
+	pid := c.property(t, centralUnit, "MainPID")
+	facts := c.run(t, "cat", "/proc/"+pid+"/status")
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(facts, want) {
+			t.Errorf("the running server has not %q:\n%s", want, facts)
+		}
+	}
+	if got := c.run(t, "stat", "--format=%U", "/proc/"+pid); got != "server-stub" {
+		t.Errorf("the server runs as %s", got)
+	}
+	if got := c.run(t, "stat", "--format=%a %U:%G", centralHome); got != "700 server-stub:server-stub" {
+		t.Errorf("%s: %s", centralHome, got)
+	}
+	// What it sees of the disk, even as root, is for reading but for its own folder.
+	for path, may := range map[string]bool{centralHome + "/probe": true, "/etc/probe": false, "/usr/probe": false, "/var/probe": false, "/home/probe": false} {
+		out, err := c.try(t.Context(), "nsenter", "--target", pid, "--mount", "--", "touch", path)
+		if (err == nil) != may {
+			t.Errorf("writing %s: %v %s", path, err, out)
+		}
+	}
+	c.run(t, "rm", centralHome+"/probe")
+}
+
+// join has a device come in, with alice logged in on it.
+func (c *central) join(t *testing.T) {
+	token := c.asServer(t, "token", "create")
+	key, csr := request(t)
+	resp, err := controlv1.NewControlServiceClient(c.dial(t, nil)).Join(t.Context(), &controlv1.JoinRequest{Token: token, Csr: csr})
+	must(t, err)
+	c.calls = controlv1.NewControlServiceClient(c.dial(t, &tls.Certificate{Certificate: resp.GetChain(), PrivateKey: key}))
+	_, err = c.calls.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{{User: "uid:1000", Account: "alice"}}})
+	must(t, err)
+}
+
+func (c *central) dial(t *testing.T, identity *tls.Certificate) *grpc.ClientConn {
+	t.Helper()
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(read(c.path(centralHome + "/transport/ca.crt")))) {
+		t.Fatal("central management has no transport CA")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}
+	if identity != nil {
+		config.Certificates = []tls.Certificate{*identity}
+	}
+	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func request(t *testing.T) (*ecdsa.PrivateKey, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	must(t, err)
+	return key, csr
+}
+
+// issue gets a certificate and gives its reference. A server that is just coming back is waited for.
+func (c *central) issue(t *testing.T) string {
+	c.n++
+	_, csr := request(t)
+	resp, err := c.calls.Submit(t.Context(), &controlv1.SubmitRequest{
+		EnrollmentId: fmt.Sprintf("smime-%d", c.n), Csr: csr, Profile: "employee-dual", User: "uid:1000",
+		Mailboxes: []string{"alice@example.com"}, Store: "nss:default", Protection: "software", Reason: "first",
+	}, grpc.WaitForReady(true))
+	if err != nil || resp.GetOutcome().GetIssued() == nil {
+		t.Errorf("no certificate: %v, %v", resp, err)
+	}
+	return resp.GetReference()
+}
+
+// has looks for references in the ledger.
+func (c *central) has(t *testing.T, references ...string) {
+	t.Helper()
+	ledger := c.asServer(t, "ledger", "--csv")
+	for _, reference := range references {
+		if reference == "" || !strings.Contains(ledger, reference) {
+			t.Errorf("the ledger has no certificate %q", reference)
+		}
+	}
+}
+
+// killed: systemd starts it anew, with the settings as they are then.
+func (c *central) killed(t *testing.T) {
+	path := c.path(centralHome + "/server.yaml")
+	text := strings.Replace(read(path), `metrics: ""`, fmt.Sprintf("metrics: %q", c.figures), 1)
+	must(t, os.WriteFile(path, []byte(text), 0o600)) // it stays the server's own
+	before := c.property(t, centralUnit, "MainPID")
+	c.run(t, "kill", "-KILL", before)
+	c.eventually(t, 20*time.Second, "restart of "+centralUnit, func() error {
+		if pid := c.property(t, centralUnit, "MainPID"); pid == before || pid == "0" || c.property(t, centralUnit, "NRestarts") != "1" {
+			return fmt.Errorf("not started again: %s", pid)
+		}
+		return nil
+	})
+	c.answers(t)
+}
+
+// stopped ends it while a device holds a call, which must get its answer.
+func (c *central) stopped(t *testing.T) {
+	held := make(chan error, 1)
+	synced, err := c.calls.Sync(t.Context(), &controlv1.SyncRequest{Users: []*controlv1.UserPresence{{User: "uid:1000", Account: "alice"}}})
+	must(t, err)
+	go func() {
+		_, err := c.calls.Await(t.Context(), &controlv1.AwaitRequest{PolicyRevision: synced.GetPolicyRevision(), MaxWait: durationpb.New(time.Minute)})
+		held <- err
+	}()
+	c.eventually(t, 20*time.Second, "a held call", func() error {
+		resp, err := http.Get("http://" + c.figures + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "\nsmime_server_calls_held 1\n") {
+			return fmt.Errorf("none is held: %w", err)
+		}
+		return nil
+	})
+	begin := time.Now()
+	c.run(t, "systemctl", "stop", centralUnit)
+	if err := <-held; err != nil {
+		t.Errorf("a call that was held got %v", err)
+	}
+	if result, code := c.property(t, centralUnit, "Result"), c.property(t, centralUnit, "ExecMainStatus"); result != "success" || code != "0" {
+		t.Errorf("stopped with %s, code %s", result, code)
+	}
+	t.Logf("stopped in %s", time.Since(begin).Round(10*time.Millisecond))
+	if left, err := filepath.Glob(c.path(centralHome + "/backup-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if info, err := os.Stat(c.path(centralHome + "/saved.db")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the backup: %v, %v", info, err)
+	}
+}
