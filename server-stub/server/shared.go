@@ -107,7 +107,7 @@ func (s *Server) refresh(id string) error {
 		return nil
 	}
 	var revision string
-	var device store.Device
+	var device store.Standing
 	var message []byte
 	var last time.Time
 	found := false
