@@ -164,10 +164,10 @@ pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root
 # For whoever may use an SDK of Apple's where clang and lld are; no check needs it.
 .PHONY: cross-darwin
 cross-darwin: ## Vet and link both commands for macOS with cgo: DARWIN_SDK=/path/to/MacOSX.sdk
-	@test -d '$(DARWIN_SDK)/System/Library/Frameworks/Security.framework' || { echo 'Say where the SDK is: make cross-darwin DARWIN_SDK=/path/to/MacOSX.sdk' >&2; exit 2; }
+	@test -n '$(DARWIN_SDK)' -a -d '$(DARWIN_SDK)/System/Library/Frameworks/Security.framework' || { echo 'Say where the SDK is: make cross-darwin DARWIN_SDK=/path/to/MacOSX.sdk' >&2; exit 2; }
 	@for arch in arm64 amd64; do \
 		echo "macOS $$arch"; \
 		export GOOS=darwin GOARCH=$$arch CGO_ENABLED=1 CGO_LDFLAGS=-fuse-ld=lld \
 			CC="clang --target=$$([ $$arch = arm64 ] && echo arm64 || echo x86_64)-apple-macos12 -isysroot $(DARWIN_SDK)"; \
-		$(GO) vet ./... && \
-		$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/...; done
+		$(GO) vet ./... || exit 1; \
+		$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS) -linkmode=external' -o dist/darwin-$$arch/ ./agent/cmd/... || exit 1; done

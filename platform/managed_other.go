@@ -11,5 +11,4 @@ func runManaged(ctx context.Context, _ string, run func(context.Context) error) 
 }
 
 func prepareService(string) error             { return nil }
-func serviceState(string) (string, error)     { return "", ErrUnsupported }
 func openSystemLog(string) (SystemLog, error) { return nil, ErrUnsupported }

@@ -116,6 +116,13 @@ type Truster interface {
 	Trust(ctx context.Context, anchor *x509.Certificate) error
 }
 
+// Holder is a store that can say which certificates have their private keys in it,
+// whoever made them: the person may have got one elsewhere, before the agent came.
+type Holder interface {
+	// Held lists them, in no order. It asks nobody for a PIN.
+	Held(ctx context.Context) ([]*x509.Certificate, error)
+}
+
 // StoreInfo is what a store says of itself.
 type StoreInfo struct {
 	// Name is stable and unique for the user: "nss:default", "nss:tb-abcd.default",

@@ -132,7 +132,29 @@ func TestThunderbird(t *testing.T) {
 			t.Errorf("Thunderbird reads %q in %s", got, subject)
 		}
 	}
+	w.undoesThunderbird(b, profile, second)
+}
+
+// undoesThunderbird puts Thunderbird back while it is open, closes it, and looks
+// for what the agent had set.
+func (w *world) undoesThunderbird(b *thunderbird, profile string, c status.Credential) {
+	w.t.Helper()
+	w.agent("mail", "undo", alice)
+	w.awaitMail("Thunderbird is in the way of the undo", enroll.MailBusy, "")
 	b.quit()
+	if after := w.awaitMail("Thunderbird is as before", enroll.MailUndone, ""); after.ID != c.ID {
+		w.t.Errorf("%s is in use after the undo, not %s", after.ID, c.ID)
+	}
+	prefs, err := os.ReadFile(filepath.Join(profile, "prefs.js"))
+	w.must(err)
+	for _, gone := range []string{"signing_cert_name", "signing_cert_dbkey", "encryption_cert_name", "encryption_cert_dbkey", "sign_mail"} {
+		if bytes.Contains(prefs, []byte("mail.identity.id1."+gone)) {
+			w.t.Errorf("after the undo prefs.js has %s", gone)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(profile, "smime-agent-undo.json")); err == nil {
+		w.t.Error("what was there before is still kept")
+	}
 }
 
 func (w *world) thunderbirdProfile(o *postOffice, home string) (profile, port string) {
@@ -256,6 +278,14 @@ func TestThunderbirdColleagues(t *testing.T) {
 		list := w.run("certutil", "-L", "-d", "sql:"+profile)
 		return strings.Contains(list, partner.mailbox) && !strings.Contains(list, listed.mailbox)
 	})
+
+	// What policy rules is not the person's to take back.
+	for _, locale := range []string{"en", "zh-CN"} {
+		said, code := w.says(partner, "mail", "undo", "--language", locale)
+		if want := map[string]string{"en": "Policy rules the mail programs", "zh-CN": "由策略规定"}[locale]; code != 1 || !strings.Contains(said, want) {
+			t.Errorf("an undo against policy: exit code %d, %s", code, said)
+		}
+	}
 
 	b := startThunderbird(t, home, profile, port)
 	own := w.leafOf(ready)

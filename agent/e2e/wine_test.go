@@ -27,6 +27,8 @@ const winePatience = 3 * patience
 type windowsSession struct {
 	*prefix
 	company *world
+	// outlookBefore is what the registry had of Outlook before the agent came.
+	outlookBefore string
 }
 
 // TestWine takes the built programs through what they do on a machine with
@@ -41,6 +43,7 @@ func TestWine(t *testing.T) {
 	s := &windowsSession{prefix: p, company: company(t, func(w *e2e.World) {
 		w.Consent, w.Profile, w.Keys, w.Stores = "ask", "employee-dual", []string{"rsa-2048"}, []string{"windows"}
 		w.Employees[0].Account = account
+		w.Rule = []string{"mail: {sign: always, encrypt: user-decides}"}
 	})}
 	for _, step := range []struct {
 		name string
@@ -48,7 +51,9 @@ func TestWine(t *testing.T) {
 	}{
 		{"the service joins", s.testJoin},
 		{"the root is trusted", s.testTrusted},
+		{"an Outlook is there", s.testPlanted},
 		{"the person is asked", s.testAsked},
+		{"Outlook is set up and put back", s.testOutlook},
 		{"a second helper leaves", s.testSecondHelper},
 		{"renewal keeps the old one", s.testRenewal},
 		{"the service is killed", s.testKilled},

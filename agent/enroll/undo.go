@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"time"
 )
 
 // ErrMailRuled says that policy rules what is to be undone, with always or never.
@@ -58,7 +59,7 @@ func (g *Engine) wishMail(ids []ID, undo bool) error {
 		case e.State != Active || e.Mail == nil:
 			continue
 		}
-		e.NextMail = g.now()
+		e.NextMail, n.tried = g.now(), time.Time{} // somebody is looking on
 		changed = append(changed, e)
 	}
 	return g.commit(changed)

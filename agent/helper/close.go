@@ -3,6 +3,7 @@ package helper
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -72,27 +73,21 @@ func (s *Session) WatchPrograms(ctx context.Context, every time.Duration, change
 	}
 }
 
-// stillAwaits says that nobody asked for the opposite meanwhile.
-func (s *Session) stillAwaits(w enroll.PrepareWanted) bool {
+// awaited is what was asked for last, if it still waits.
+func (s *Session) awaited(id enroll.ID) (enroll.PrepareWanted, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, waits := s.awaiting[w.ID]
-	return waits && now.Undo == w.Undo
+	w, waits := s.awaiting[id]
+	return w, waits
 }
 
 // lookForClose tries what waits and says whether something still does.
 func (s *Session) lookForClose(ctx context.Context, changed func()) bool {
 	s.mu.Lock()
-	var all []enroll.PrepareWanted
-	for _, w := range s.awaiting {
-		all = append(all, w)
-	}
+	all := maps.Clone(s.awaiting)
 	s.mu.Unlock()
-	for _, w := range all {
-		if !s.stillAwaits(w) {
-			continue
-		}
-		accounts, err := s.Prepare(ctx, w)
+	for id, w := range all {
+		accounts, err := s.prepare(ctx, w.Store, func() (enroll.PrepareWanted, bool) { return s.awaited(id) })
 		if err == nil && slices.ContainsFunc(accounts, func(a enroll.MailAccount) bool { return a.Changed }) {
 			changed()
 		}

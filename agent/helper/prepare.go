@@ -19,18 +19,31 @@ const turnOfMail = "mail programs"
 // back what they had before, and says how far each account is. A program that cannot be written now, or at all,
 // is no error: its account says so. None is no error either.
 func (s *Session) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
+	if _, err := s.preparing(w); err != nil { // at once, and not when the others are done
+		return nil, err
+	}
+	return s.prepare(ctx, w.Store, func() (enroll.PrepareWanted, bool) { return w, true })
+}
+
+// prepare asks what is wanted when its turn has come: while it waits, something
+// newer may be asked for, and done.
+func (s *Session) prepare(ctx context.Context, store string, wish func() (enroll.PrepareWanted, bool)) ([]enroll.MailAccount, error) {
+	release, err := s.turns.take(ctx, turnOfMail)
+	if err != nil {
+		return nil, s.failure(aboutStore, store, fmt.Errorf("wait for mail programs: %w", err))
+	}
+	defer release()
+	w, wanted := wish()
+	if !wanted {
+		return nil, nil
+	}
 	p, err := s.preparing(w)
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.turns.take(ctx, turnOfMail)
-	if err != nil {
-		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("wait for mail programs: %w", err))
-	}
-	defer release()
 	accounts := p.all(ctx)
 	if err := ctx.Err(); err != nil {
-		return nil, s.failure(aboutStore, w.Store, fmt.Errorf("prepare mail programs: %w", err))
+		return nil, s.failure(aboutStore, store, fmt.Errorf("prepare mail programs: %w", err))
 	}
 	s.awaitClose(w, accounts)
 	return accounts, nil

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +222,51 @@ func TestPreparedAtClose(t *testing.T) {
 		synctest.Wait()
 		if !settingsOf(t, p).Signing.Same(platform.RefTo(renewed)) || changed != 1 || p.Writes() != 1 {
 			t.Errorf("after the close: %+v, told %d times, %d writes", settingsOf(t, p), changed, p.Writes())
+		}
+	})
+}
+
+// TestPreparedAtCloseIsTheLast: what was asked for while an earlier wish waited for
+// its turn is not written over by that.
+func TestPreparedAtCloseIsTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, p := office(t, platform.MailSettings{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		held := make(chan struct{})
+		var armed atomic.Bool
+		p.Fail = func(string) error {
+			if armed.CompareAndSwap(true, false) {
+				<-held
+			}
+			return nil
+		}
+		go w.session.WatchPrograms(ctx, 0, func() {})
+		first := preparation(platformtest.MailCertificate(t, mailbox))
+		last, other := first, first
+		last.Rule.Sign, other.Store, other.ID, other.Undo = enroll.MailNever, "another", first.ID+"2", true
+		p.Run(true)
+		if a := prepared(t, w.session, first); a.State != enroll.MailBusy {
+			t.Fatalf("beside the open program: %+v", a)
+		}
+		synctest.Wait() // the look for the close has come, in vain, and sleeps
+		p.Run(false)
+		armed.Store(true)
+		var done sync.WaitGroup
+		for _, wish := range []enroll.PrepareWanted{other, last} { // one has the turn, one waits for it
+			done.Go(func() {
+				if _, err := w.session.Prepare(ctx, wish); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		time.Sleep(2 * helper.DefaultCloseLook) // and behind that the look for the close
+		close(held)
+		done.Wait()
+		time.Sleep(2 * helper.DefaultCloseLook)
+		if got := settingsOf(t, p).Sign; got != platform.Off {
+			t.Errorf("what was asked for last is %q, the program has %q", platform.Off, got)
 		}
 	})
 }

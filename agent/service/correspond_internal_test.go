@@ -202,7 +202,7 @@ func TestPartnersUnfiled(t *testing.T) {
 func using(t *testing.T, id enroll.ID) enroll.Enrollment {
 	return enroll.Enrollment{
 		ID: id, Store: "file", State: enroll.Active, Chain: [][]byte{until(t, time.Now().Add(1000*time.Hour))},
-		Assignment: enroll.Assignment{User: "uid:1", Mailboxes: []string{"a@example.com"}, Profile: enroll.Profile{Sign: true, Encrypt: true}},
+		Assignment: enroll.Assignment{User: "uid:1", Mailboxes: []string{"a@example.com"}, Profile: enroll.Profile{Name: "dual", Keys: []string{"p-256"}, Sign: true, Encrypt: true}},
 		Proof:      &enroll.Proof{Signs: true, Decrypts: true, ChainOK: true},
 	}
 }

@@ -168,3 +168,43 @@ func TestPostinstall(t *testing.T) {
 		t.Errorf("another volume: %v\n%s", err, calls)
 	}
 }
+
+// TestCrossDarwin: without an SDK `make cross-darwin` says what it wants; with one,
+// it vets and links both architectures, and ends badly if one of them does.
+func TestCrossDarwin(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("SKIP: there is no make")
+	}
+	dir := t.TempDir()
+	compiler := filepath.Join(dir, "go")
+	script := "#!/bin/sh\necho \"$GOOS/$GOARCH cgo $CGO_ENABLED: $1\"\n[ \"$GOARCH $1\" != \"$BROKEN\" ]\n"
+	if err := os.WriteFile(compiler, []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	sdk := filepath.Join(dir, "MacOSX.sdk")
+	if err := os.MkdirAll(filepath.Join(sdk, "System/Library/Frameworks/Security.framework"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cross := func(sdk, broken string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "make", "-C", "../..", "cross-darwin", "DARWIN_SDK="+sdk, "GO="+compiler)
+		cmd.Env = append(os.Environ(), "BROKEN="+broken)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, none := range []string{"", dir} {
+		if said, err := cross(none, ""); err == nil || !strings.Contains(said, "Say where the SDK is: make cross-darwin DARWIN_SDK=") {
+			t.Errorf("SDK %q: %v\n%s", none, err, said)
+		}
+	}
+	said, err := cross(sdk, "")
+	for _, want := range []string{"darwin/arm64 cgo 1: vet", "darwin/arm64 cgo 1: build", "darwin/amd64 cgo 1: vet", "darwin/amd64 cgo 1: build"} {
+		if err != nil || !strings.Contains(said, want) {
+			t.Errorf("%v, without %q:\n%s", err, want, said)
+		}
+	}
+	for _, broken := range []string{"arm64 vet", "arm64 build", "amd64 vet"} {
+		if said, err := cross(sdk, broken); err == nil {
+			t.Errorf("%s failed, and nobody heard of it:\n%s", broken, said)
+		}
+	}
+}

@@ -20,7 +20,8 @@ type Held struct {
 	Keys   []HeldKey
 }
 
-// HeldKey is a key in a store, with its newest certificate.
+// HeldKey is a certificate in a store that has its key. ID is empty for one that the
+// agent did not make.
 type HeldKey struct {
 	Store       string
 	ID          platform.KeyID
@@ -76,7 +77,15 @@ func heldIn(ctx context.Context, s platform.Store) ([]HeldKey, error) {
 		}
 		keys = append(keys, HeldKey{Store: s.Info().Name, ID: info.ID, Certificate: chain[0]})
 	}
-	return keys, nil
+	h, ok := s.(platform.Holder)
+	if !ok {
+		return keys, nil
+	}
+	all, err := h.Held(ctx)
+	for _, c := range all {
+		keys = append(keys, HeldKey{Store: s.Info().Name, Certificate: c})
+	}
+	return keys, err
 }
 
 // oldMail looks through the mail at a path, for the doctor.
@@ -161,6 +170,7 @@ func knownKeys(h Held, own []status.Credential) []oldmail.Key {
 	}
 	for _, held := range h.Keys {
 		if id := oldmail.Of(held.Certificate); !known[id] {
+			known[id] = true
 			keys = append(keys, oldmail.Key{Identity: id, Presence: oldmail.Here})
 		}
 	}

@@ -5,6 +5,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // Windows names certificates by it
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -74,6 +77,8 @@ func crash(name string) error {
 type key struct {
 	ID        string
 	Certified bool
+	// SHA1 and SHA256 are of its newest certificate, in hex; empty if it has none.
+	SHA1, SHA256 string
 }
 
 func keys() error {
@@ -91,7 +96,12 @@ func keys() error {
 			return err
 		}
 		for _, k := range found {
-			all = append(all, key{string(k.ID), k.Certified})
+			listed := key{ID: string(k.ID), Certified: k.Certified}
+			if chain, err := s.Find(context.Background(), k.ID); err == nil {
+				short, long := sha1.Sum(chain[0].Raw), sha256.Sum256(chain[0].Raw) //nolint:gosec // a name
+				listed.SHA1, listed.SHA256 = hex.EncodeToString(short[:]), hex.EncodeToString(long[:])
+			}
+			all = append(all, listed)
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(all)

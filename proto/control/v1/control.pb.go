@@ -963,7 +963,7 @@ type MailAccountReport struct {
 	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
 	// Name of the account in the program.
 	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	// "ready", "restart", "busy", "managed", "failed" or "other-store".
+	// "ready", "restart", "busy", "managed", "failed", "other-store" or "undone".
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// Settings that differ from policy and that only the person can set.
 	ByHand        []string `protobuf:"bytes,4,rep,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`

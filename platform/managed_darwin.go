@@ -1,0 +1,5 @@
+package platform
+
+func serviceState(name string) (string, error) {
+	return launchctl{path: "/bin/launchctl", jobs: "/Library/LaunchDaemons"}.state(name)
+}

@@ -1,0 +1,3 @@
+package platform
+
+func serviceState(string) (string, error) { return "", ErrUnsupported }
