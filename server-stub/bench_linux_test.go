@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -94,7 +91,7 @@ func BenchmarkClients(b *testing.B) {
 	for range b.N {
 		dir := found(b)
 		c := serve(b, dir)
-		machines := fleetOf(b, dir, c.addr, clients)
+		machines := fleetOf(b, dir, c.addr, clients, 8)
 		resident := serverMemory(b, c)
 		begin, cpu := time.Now(), serverCPU(b, c)
 		took := atOnce(b, len(machines), callers, func(i int) error {
@@ -113,50 +110,6 @@ func BenchmarkClients(b *testing.B) {
 		reportSpread(b, took)
 		c.kill(b)
 	}
-}
-
-// fleetOf lets devices in, without their connections.
-func fleetOf(b *testing.B, dir, addr string, n int) []*machine {
-	b.Helper()
-	out, err := cli(b, "token", "create", "--dir", dir, "--server", addr, "--uses", strconv.Itoa(n))
-	if err != nil {
-		b.Fatal(err)
-	}
-	token := strings.Fields(out)[0]
-	conn := dialTest(b, dir, addr, nil)
-	machines := make([]*machine, n)
-	atOnce(b, n, 8, func(i int) error {
-		key, csr := newCSR(b)
-		resp, err := controlv1.NewControlServiceClient(conn).Join(b.Context(), &controlv1.JoinRequest{Token: token, Csr: csr})
-		machines[i] = &machine{id: resp.GetDeviceId(), identity: tls.Certificate{Certificate: resp.GetChain(), PrivateKey: key}}
-		return err
-	})
-	return machines
-}
-
-// atOnce does n things, so many at a time, and gives what each took.
-func atOnce(b *testing.B, n, callers int, do func(i int) error) []time.Duration {
-	b.Helper()
-	took := make([]time.Duration, n)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(n, callers) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				begin := time.Now()
-				if err := do(int(i)); err != nil {
-					b.Error(err)
-					return
-				}
-				took[i] = time.Since(begin)
-			}
-		})
-	}
-	wg.Wait()
-	if b.Failed() {
-		b.FailNow()
-	}
-	return took
 }
 
 // reportSpread says how far the slow ones are from the middle.

@@ -158,7 +158,7 @@ func (c *central) hardening(t *testing.T) {
 
 // join has a device come in, with alice logged in on it.
 func (c *central) join(t *testing.T) {
-	token := c.asServer(t, "token", "create")
+	token := e2e.TokenIn(c.asServer(t, "token", "create"))
 	key, csr := request(t)
 	resp, err := controlv1.NewControlServiceClient(c.dial(t, nil)).Join(t.Context(), &controlv1.JoinRequest{Token: token, Csr: csr})
 	must(t, err)

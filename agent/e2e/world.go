@@ -144,7 +144,7 @@ func (w *World) WriteSettings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	token := tokenIn(said)
+	token := TokenIn(said)
 	if token == "" {
 		return fmt.Errorf("no token in %q", said)
 	}
@@ -165,8 +165,8 @@ func (w *World) WriteSettingsFor(server, caFile, token string) error {
 		os.WriteFile(w.path("agent", "config.yaml"), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
 
-// tokenIn finds the token in what `token create` printed: the longest word.
-func tokenIn(said string) string {
+// TokenIn finds the token in what `token create` printed: the longest word.
+func TokenIn(said string) string {
 	longest := ""
 	for word := range strings.FieldsSeq(said) {
 		if len(word) > len(longest) {
@@ -333,6 +333,7 @@ func (w *World) Close() {
 	}
 }
 
+// FreePorts gives ports of the loopback that nobody listens on at the moment.
 func FreePorts(host string, n int) ([]string, error) {
 	var ports []string
 	for range n {

@@ -44,13 +44,18 @@ func (a *admin) ListPublications(req *controlv1.ListPublicationsRequest, stream 
 	return a.desk.List(stream.Context(), req, stream.Send)
 }
 
-// missing asks for values once for each report: most bring nothing new.
+// isSettled says that the values for the directory are all filed of this report:
+// most reports bring nothing new.
+func (m *member) isSettled() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settled == m.hash
+}
+
+// missing gives the values for the directory that only the device can sign.
 func (s *Server) missing(tx store.Tx, id string, m *member, req *controlv1.SyncRequest) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.settled == m.hash {
-		return nil, nil
-	}
 	out, err := s.desk.Missing(tx, id, req)
 	if err == nil && len(out) == 0 {
 		m.settled = m.hash

@@ -107,16 +107,15 @@ func (s *Server) refresh(id string) error {
 		return nil
 	}
 	var revision string
-	var device store.Device
+	var device store.Standing
 	var message []byte
 	var last time.Time
 	found := false
-	err := s.store.View(func(tx store.Tx) error {
-		refs := []store.Ref{{Bucket: store.Meta, Key: []byte(metaRevision)}}
-		if id != "" {
-			refs = append(refs, store.Ref{Bucket: store.Devices, Key: []byte(id)}, store.Ref{Bucket: store.Statuses, Key: []byte(id)})
-		}
-		store.Prefetch(tx, refs...)
+	refs := []store.Ref{{Bucket: store.Meta, Key: []byte(metaRevision)}}
+	if id != "" {
+		refs = append(refs, store.Ref{Bucket: store.Devices, Key: []byte(id)}, store.Ref{Bucket: store.Statuses, Key: []byte(id)})
+	}
+	err := store.Glance(s.shared, refs, nil, func(tx store.Tx) error {
 		revision = string(tx.Get(store.Meta, []byte(metaRevision)))
 		if id == "" {
 			return nil

@@ -291,7 +291,7 @@ func (f *filing) commit(tx store.Tx) error {
 }
 
 func stillAdmitted(tx store.Tx, id string) error {
-	var device store.Device
+	var device store.Standing
 	found, err := store.GetJSON(tx, store.Devices, []byte(id), &device)
 	if err != nil {
 		return err

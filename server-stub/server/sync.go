@@ -41,27 +41,39 @@ func (s *Server) Sync(ctx context.Context, req *controlv1.SyncRequest) (*control
 		return nil, err
 	}
 	s.addPartners(resp, partners)
-	busy := false
-	err = s.store.View(func(tx store.Tx) (err error) {
-		resp.Ready = readyOf(tx, id)
-		resp.Orders = orders.List(tx, id, now)
-		if rebuild {
-			resp.Known = s.knownOf(tx, id)
-		}
-		resp.Publish, err = s.missing(tx, id, m, req)
-		return err
-	})
-	if err != nil {
+	if err := s.addNews(resp, id, m, req, rebuild); err != nil {
 		return nil, err
 	}
 	m.markSent(resp.GetOrders())
-	busy = len(resp.GetReady())+len(resp.GetOrders()) > 0 || report.UnderWay(req)
+	busy := len(resp.GetReady())+len(resp.GetOrders()) > 0 || report.UnderWay(req)
 	next := s.nextSync(id, now, busy)
 	resp.NextSync = durationpb.New(next)
 	m.mu.Lock()
 	m.next = now.Add(next)
 	m.mu.Unlock()
 	return resp, nil
+}
+
+// addNews says what waits for the device, and what is asked of it. Most of the
+// time that is little, and named beforehand.
+func (s *Server) addNews(resp *controlv1.SyncResponse, id string, m *member, req *controlv1.SyncRequest, rebuild bool) error {
+	settled := m.isSettled()
+	read := func(tx store.Tx) (err error) {
+		resp.Ready = readyOf(tx, id)
+		resp.Orders = orders.List(tx, id, resp.GetServerTime().AsTime())
+		if rebuild {
+			resp.Known = s.knownOf(tx, id)
+		}
+		if !settled {
+			resp.Publish, err = s.missing(tx, id, m, req)
+		}
+		return err
+	}
+	if rebuild || !settled {
+		return s.store.View(read)
+	}
+	device := []byte(id)
+	return store.Glance(s.store, nil, []store.Group{{Bucket: store.Ready, Prefix: device}, {Bucket: store.Orders, Prefix: device}}, read)
 }
 
 // takeReport files the report if it is not the one that is filed.

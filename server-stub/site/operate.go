@@ -18,6 +18,8 @@ type auditFile struct {
 
 	mu   sync.Mutex
 	file *os.File
+	// which file it is that is open.
+	which os.FileInfo
 }
 
 const auditMode = 0o600
@@ -28,8 +30,7 @@ func (a *auditFile) Write(line []byte) (int, error) {
 	defer a.mu.Unlock()
 	if a.file != nil {
 		here, err := os.Stat(a.path)
-		open, openErr := a.file.Stat()
-		if err != nil || openErr != nil || !os.SameFile(here, open) {
+		if err != nil || !os.SameFile(here, a.which) {
 			_ = a.file.Close() // all lines are in it
 			a.file = nil
 		}
@@ -38,6 +39,9 @@ func (a *auditFile) Write(line []byte) (int, error) {
 		file, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, auditMode)
 		if err != nil {
 			return 0, err
+		}
+		if a.which, err = file.Stat(); err != nil {
+			return 0, errors.Join(err, file.Close())
 		}
 		a.file = file
 	}

@@ -44,6 +44,12 @@ type Device struct {
 	IdentityEnds time.Time `json:"identity_ends"`
 }
 
+// Standing is all that a call needs to know of a [Device]: it is read with each of
+// them, and the rest is not decoded.
+type Standing struct {
+	State string `json:"state"`
+}
+
 // Mark is what became of a certificate after its issue.
 type Mark struct {
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`

@@ -25,6 +25,24 @@ type Ref struct {
 	Key    []byte
 }
 
+// Group names all records of a bucket whose keys have a prefix.
+type Group struct {
+	Bucket Bucket
+	Prefix []byte
+}
+
+// Glance reads one consistent state, of which all is named beforehand: a store
+// that is far away then has it in one exchange, where a view needs several. Whatever else
+// read asks for is an error, at such a store.
+func Glance(s Store, refs []Ref, groups []Group, read func(Tx) error) error {
+	if far, ok := s.(interface {
+		Glance(refs []Ref, groups []Group, read func(Tx) error) error
+	}); ok {
+		return far.Glance(refs, groups, read)
+	}
+	return s.View(read)
+}
+
 // Prefetch says which records the transaction is about to get, so that a store
 // that is far away can fetch them in one go. It changes nothing but the time.
 func Prefetch(tx Tx, refs ...Ref) {

@@ -107,14 +107,18 @@ func receive(results pgx.BatchResults, st statement) error {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var key, value []byte
-		if err := rows.Scan(&key, &value); err != nil {
-			return err
+		raw := rows.RawValues() // bytea in binary form is itself; the buffer is used again
+		if len(raw) != 2 || rows.FieldDescriptions()[0].Format != pgx.BinaryFormatCode || rows.FieldDescriptions()[1].Format != pgx.BinaryFormatCode {
+			return errForm
 		}
-		st.take(key, value)
+		both := slices.Concat(raw[0], raw[1])
+		st.take(both[:len(raw[0]):len(raw[0])], both[len(raw[0]):])
 	}
 	return rows.Err()
 }
+
+// errForm: an answer is no pair of key and value.
+var errForm = errors.New("the database answers in another form than was asked for")
 
 // end gives the connection back. What was not committed is taken back; a
 // connection that is not at rest is closed by the pool.

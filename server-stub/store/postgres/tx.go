@@ -45,11 +45,25 @@ type tx struct {
 
 func newTx(s *session) *tx { return &tx{session: s, known: values{}} }
 
-// page is a piece of a range, and what other buckets have under its keys.
+// page is a piece of a range, and what other buckets have under its keys. What is
+// looked up by is made when something is looked up: most ranges are only gone through.
 type page struct {
-	keys [][]byte
-	has  map[string]bool
-	near values
+	bucket store.Bucket
+	rows   []row
+	keys   [][]byte
+	has    map[string]bool
+	near   values
+}
+
+func (p *page) index() {
+	if p.near != nil {
+		return
+	}
+	p.has, p.near = make(map[string]bool, len(p.rows)), values{}
+	for _, r := range p.rows {
+		p.keys, p.has[string(r.Key)] = append(p.keys, r.Key), true
+		p.near.set(p.bucket, r.Key, r.value)
+	}
 }
 
 var errReadOnly = errors.New("a view writes nothing")
@@ -78,6 +92,7 @@ func (t *tx) seen(bucket store.Bucket, key []byte) (value []byte, ok bool) {
 		return value, true
 	}
 	if t.page != nil {
+		t.page.index()
 		return t.page.near.get(bucket, key)
 	}
 	return nil, false
@@ -159,7 +174,7 @@ func (t *tx) Range(bucket store.Bucket, prefix, from []byte, visit func(key, val
 			last = append(bytes.Clone(rows[size-1].Key), 0)
 		}
 		rows = t.overlay(bucket, rows, start, last)
-		t.page = newPage(bucket, rows)
+		t.page = &page{bucket: bucket, rows: rows}
 		for _, r := range rows {
 			if !visit(r.Key, r.value) {
 				return
@@ -175,15 +190,6 @@ func (t *tx) Range(bucket store.Bucket, prefix, from []byte, visit func(key, val
 type row struct {
 	store.Ref
 	value []byte
-}
-
-func newPage(bucket store.Bucket, rows []row) *page {
-	p := &page{has: make(map[string]bool, len(rows)), near: values{}}
-	for _, r := range rows {
-		p.keys, p.has[string(r.Key)] = append(p.keys, r.Key), true
-		p.near.set(bucket, r.Key, r.value)
-	}
-	return p
 }
 
 // rows reads at most limit records, from start to before end; nil is no bound.

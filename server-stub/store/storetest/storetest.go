@@ -36,6 +36,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Open) {
 		{"ranges", ranges},
 		{"like a map", likeMap},
 		{"views are consistent", consistent},
+		{"glances", glances},
 		{"who gave up", gaveUp},
 		{"close keeps what was queued", closeKeeps},
 	} {
