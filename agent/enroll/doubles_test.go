@@ -61,12 +61,11 @@ type person struct {
 	locked   bool
 	discards int
 	// mail is a mail program: the certificate that it uses, and what it says.
-	mail     []byte
-	mailSays MailAccount
-	mailErr  error
-	prepares []PrepareWanted
-	// preparing is called while the mail programs are worked on.
-	preparing func(PrepareWanted)
+	mail      []byte
+	mailSays  MailAccount
+	mailErr   error
+	prepares  []PrepareWanted
+	preparing func(PrepareWanted) // called while the programs are worked on
 }
 
 type storedKey struct {
