@@ -89,3 +89,23 @@ func PlantBadCertificate(ctx context.Context, s Store, raw []byte) error {
 		return ss.PutCertificate(bad, pkcs11.CertificateSpec{Label: "bad"})
 	})
 }
+
+// AddressBookOf is the address book of an NSS store.
+func AddressBookOf(s Store) AddressBook { return nssAddressBook(s.(nssStore)) }
+
+// FileForeign files a certificate as another program does.
+func FileForeign(ctx context.Context, s Store, c *x509.Certificate) error {
+	return s.(nssStore).use(ctx, access{write: true}, "plant certificate", func(ss *pkcs11.Session) error {
+		return ss.PutCertificate(c, pkcs11.CertificateSpec{Label: "somebody's", ID: c.SubjectKeyId})
+	})
+}
+
+// AllFiled lists all certificates of an NSS store.
+func AllFiled(ctx context.Context, s Store) (all []*x509.Certificate, err error) {
+	err = s.(nssStore).use(ctx, access{}, "list certificates", func(ss *pkcs11.Session) error {
+		filed, err := ss.Certificates()
+		all = certsOf(filed)
+		return err
+	})
+	return all, err
+}

@@ -1,6 +1,6 @@
 package platform
 
-// FileWatch tells when files that are followed may have changed.
+// FileWatch tells when files, or keys of the registry, that are followed may have changed.
 type FileWatch struct {
 	changed chan struct{}
 	system  fileWatch
@@ -16,7 +16,7 @@ func WatchFiles() (*FileWatch, error) {
 	return w, nil
 }
 
-// Changed has a value soon after a file or folder that is followed came, went,
+// Changed has a value soon after a file, folder or key that is followed came, went,
 // was written, or got other rights. Values that nobody takes are not kept. What
 // happens further up, or behind a link, may be missed: look now and then all
 // the same.
@@ -29,8 +29,13 @@ func (w *FileWatch) tell() {
 	}
 }
 
+// Enough says that nothing is missed that a look each minute would notice: all
+// kinds of places are followed, and [Ticks] tell of the end of a sleep.
+func (w *FileWatch) Enough() bool { return w.system.enough() }
+
 // Follow watches these files, whether they are there or not, and what lies in
-// them where they are folders, in place of those before. Call it again after a
+// them where they are folders, in place of those before; on Windows keys below
+// HKLM instead. Call it again after a
 // change: what is there may be another one now.
 func (w *FileWatch) Follow(paths []string) { w.system.follow(paths) }
 

@@ -108,4 +108,7 @@ func (w *fileWatch) add(dir, name string) bool {
 	return true
 }
 
+// enough: what is followed is told of, and [Ticks] end a sleep.
+func (*fileWatch) enough() bool { return true }
+
 func (w *fileWatch) close() error { return w.file.Close() }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -50,3 +51,35 @@ func (d nssDatabase) init() string {
 
 // nssTokenLabel is the softoken's name for the slot of keys and certificates.
 const nssTokenLabel = "NSS Certificate DB"
+
+// lastRunFirst puts the softoken of the Thunderbird that has last opened a
+// profile before those of others: an older one may not be able to open it.
+// Thunderbird keeps its folder in compatibility.ini (toolkit/xre/nsAppRunner.cpp);
+// on macOS that is the folder beside the one of the libraries.
+func lastRunFirst(softokens []string, profile string) []string {
+	sections, err := readINI(filepath.Join(profile, "compatibility.ini"))
+	if err != nil {
+		return softokens // what cannot be read is no better hint than none
+	}
+	var last string
+	for _, s := range sections {
+		if s.name == "Compatibility" {
+			last = filepath.Clean(s.values["LastPlatformDir"])
+		}
+	}
+	own := func(path string) bool {
+		folder := filepath.Dir(path)
+		return strings.EqualFold(folder, last) || filepath.Base(last) == "Resources" && filepath.Dir(folder) == filepath.Dir(last)
+	}
+	sorted := slices.Clone(softokens)
+	slices.SortStableFunc(sorted, func(a, b string) int {
+		switch {
+		case own(a) == own(b):
+			return 0
+		case own(a):
+			return -1
+		}
+		return 1
+	})
+	return sorted
+}

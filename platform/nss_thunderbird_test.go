@@ -5,6 +5,7 @@ package platform_test
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
@@ -44,4 +45,21 @@ func TestThunderbirdStore(t *testing.T) {
 		return s
 	}
 	platformtest.TestStore(t, open, platformtest.StoreTests{PSS: true, OAEP: true, Agree: true})
+	t.Run("address book", func(t *testing.T) {
+		platformtest.TestAddressBook(t, func(t *testing.T) platform.AddressBook { return platform.AddressBookOf(open(t)) },
+			platformtest.AddressBookTests{
+				File: func(t *testing.T, c *x509.Certificate) {
+					if err := platform.FileForeign(t.Context(), open(t), c); err != nil {
+						t.Fatal(err)
+					}
+				},
+				All: func(t *testing.T) []*x509.Certificate {
+					all, err := platform.AllFiled(t.Context(), open(t))
+					if err != nil {
+						t.Fatal(err)
+					}
+					return all
+				},
+			})
+	})
 }

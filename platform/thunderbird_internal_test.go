@@ -91,3 +91,28 @@ func TestThunderbirdDefaultFirst(t *testing.T) {
 		t.Errorf("%v, %v", dirs, err)
 	}
 }
+
+// TestThunderbirdLastRun: of several installations the one that opened the
+// profile last comes first, and the rest stays in its order.
+func TestThunderbirdLastRun(t *testing.T) {
+	profile := TempDir(t)
+	at := func(folder, name string) string { return filepath.Join(profile, folder, name) }
+	all := []string{at("release", "softokn3"), at("esr/Contents/MacOS", "softokn3"), at("Beta", "softokn3")}
+	for last, want := range map[string][]string{
+		"":                              all,
+		at("gone", ""):                  all,
+		at("beta", ""):                  {all[2], all[0], all[1]},
+		at("esr/Contents", "Resources"): {all[1], all[0], all[2]},
+	} {
+		text := "[Compatibility]\r\nLastVersion=153.0_1/1\r\nLastPlatformDir=" + last + "\r\nLastAppDir=/elsewhere\r\n"
+		if err := os.WriteFile(filepath.Join(profile, "compatibility.ini"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastRunFirst(all, profile); !slices.Equal(got, want) {
+			t.Errorf("last run in %q: %v, want %v", last, got, want)
+		}
+	}
+	if got := lastRunFirst(all, at("none", "")); !slices.Equal(got, all) {
+		t.Errorf("a profile that was never opened: %v", got)
+	}
+}

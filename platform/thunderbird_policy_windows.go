@@ -22,6 +22,9 @@ func (thunderbird) policies() prefPolicies {
 		}
 	}
 	var paths []string
+	for _, folder := range installedThunderbirds() {
+		paths = append(paths, distributed(folder))
+	}
 	for _, variable := range []string{"ProgramFiles", "ProgramFiles(x86)"} {
 		if folder := os.Getenv(variable); folder != "" {
 			paths = append(paths, distributed(filepath.Join(folder, "Mozilla Thunderbird")))

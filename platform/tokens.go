@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
 	"smime-agent/platform/internal/pkcs11"
 )
@@ -42,20 +43,29 @@ func newNSSStore(name string, module *pkcs11.Module, dir string, consumers []str
 }
 
 // thunderbirdStores gives the profiles with mail accounts apart from the others:
-// those are the stores of a mail program that is in use, which come first.
-func thunderbirdStores(home string, ask PINFunc) (used, unused []Store, err error) {
+// those are the stores of a mail program that is in use, which come first. ahead
+// loads the libraries of an installation without a profile too.
+func thunderbirdStores(home string, ahead bool, ask PINFunc) (used, unused []Store, err error) {
 	installed := thunderbirds(home)
+	profiles, err := findThunderbirdProfiles(installed)
+	failed := []error{err}
 	type loaded struct {
 		module *pkcs11.Module
 		err    error
 	}
 	modules := map[string]loaded{}
-	for _, t := range installed { // before a profile is made: later it may be too late
-		module, err := loadSoftoken(t.softokens(), true)
+	for _, t := range installed {
+		first := slices.IndexFunc(profiles, func(p thunderbirdProfile) bool { return p.of.profiles == t.profiles })
+		if first < 0 && !ahead {
+			continue
+		}
+		softokens := t.softokens()
+		if first >= 0 {
+			softokens = lastRunFirst(softokens, profiles[first].dir)
+		}
+		module, err := loadSoftoken(softokens, true)
 		modules[t.profiles] = loaded{module, err}
 	}
-	profiles, err := findThunderbirdProfiles(installed)
-	failed := []error{err}
 	for _, p := range profiles {
 		m := modules[p.of.profiles]
 		if m.err != nil {

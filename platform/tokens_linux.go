@@ -83,7 +83,7 @@ func tokenAlgorithms(ss *pkcs11.Session) []KeyAlgorithm {
 // while this process runs may be usable only after the process's next start;
 // until then its profiles are in the error.
 func nssStores(home string, ask PINFunc) ([]Store, error) {
-	used, unused, err := thunderbirdStores(home, ask)
+	used, unused, err := thunderbirdStores(home, true, ask)
 	failed := []error{err}
 	module, err := loadSoftoken(systemSoftokens(), false)
 	dir := filepath.Join(home, ".pki", "nssdb")

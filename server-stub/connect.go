@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -92,10 +91,7 @@ func explain(err error) error {
 	}](err); ok {
 		return explainStatus(st.GRPCStatus())
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return cure(err, `Name the data directory with --dir, or make one with "server-stub init".`)
-	}
-	return err
+	return cureOf(err)
 }
 
 func explainStatus(st *status.Status) error {

@@ -49,7 +49,8 @@ What nobody sets has its default. A line is ` + "`name: value`" + `; an empty va
 - ` + "`smime-agent policy`" + ` shows each effective value and where it comes from.
 
 The service looks at its sources once a minute; on Linux the kernel tells it of a change at once, and it looks every ten minutes all the
-same, for what the kernel does not tell (behind a link, on a network's file system). The default places are those of Linux.
+same, for what the kernel does not tell (behind a link, on a network's file system). Windows tells of a change of the policy key at once, and
+macOS (not run) of one of a file; both look once a minute besides. The default places are those of Linux.
 `
 
 // document writes the table for people.

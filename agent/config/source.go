@@ -84,19 +84,24 @@ func (s Sources) Fingerprint() Fingerprint {
 	return Fingerprint(h.Sum(nil))
 }
 
-// Paths are the files and folders that these sources read, there or not, as far
-// as they are files.
+// Paths are the files, folders and keys of the registry that these sources read,
+// there or not.
 func (s Sources) Paths() []string {
-	paths := []string{s.File}
+	var paths []string
+	if filepath.IsAbs(s.File) {
+		paths = append(paths, s.File)
+	}
 	for _, source := range []Source{s.Policy, s.Installed} {
 		switch p := source.(type) {
 		case systemPlace:
 			paths = append(paths, p.place)
 		case PolicyFolder:
-			paths = append(paths, string(p))
+			if filepath.IsAbs(string(p)) {
+				paths = append(paths, string(p))
+			}
 		}
 	}
-	return slices.DeleteFunc(paths, func(p string) bool { return !filepath.IsAbs(p) })
+	return paths
 }
 
 // layers are highest first.

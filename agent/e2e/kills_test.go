@@ -164,7 +164,10 @@ func (l *lane) shoot(k kill, y *tally) {
 	select {
 	case <-shot.fired:
 	case <-time.After(patience):
-		l.t.Fatalf("%s: %s %s did not come so far", k, move, mailbox)
+		r, _, ended := l.follower.now()
+		c, _ := newest(r, mailbox)
+		l.t.Fatalf("%s: %s %s did not come so far; shown (watching ended: %v) at %s: %+v; the service:\n%s",
+			k, move, mailbox, ended, r.At, c, stacks(l.Service()))
 	}
 	down := time.Now()
 	l.follower.upAgain(false)
@@ -180,6 +183,13 @@ func (l *lane) shoot(k kill, y *tally) {
 	if b := l.broken(); b != "" {
 		l.t.Fatalf("after kill of %s (%s %s): %s", k, move, mailbox, b)
 	}
+}
+
+// stacks ends a program and gives what all of it was doing.
+func stacks(p *e2e.Process) string {
+	_ = syscall.Kill(p.PID(), syscall.SIGQUIT)
+	time.Sleep(time.Second)
+	return p.Output()
 }
 
 // pick takes a mailbox whose limit for the day is not reached.

@@ -188,16 +188,16 @@ const oneCap = 10 * time.Second
 // never, or when a person does something that nobody has asked him for.
 func heals(r status.Report) (broken []string, farthest time.Duration) {
 	for _, c := range r.Credentials {
-		if c.Problem == nil || c.State == enroll.Wanted || c.State == enroll.Over {
-			continue
+		if c.State == enroll.Over || rank(c.State) <= rank(enroll.Wanted) || rank(c.State) >= rank(enroll.Active) && c.Problem == nil {
+			continue // it waits for nothing, or for the answer to its question
 		}
 		wait := c.NextAttempt.Sub(r.At)
 		switch {
-		case c.Problem.Code == enroll.CodeUserAbsent: // the helper is on its way, and wakes it
-		case c.Problem.Kind != enroll.Transient:
+		case c.Problem != nil && c.Problem.Code == enroll.CodeUserAbsent: // the helper is on its way, and wakes it
+		case c.Problem != nil && c.Problem.Kind != enroll.Transient:
 			broken = append(broken, fmt.Sprintf("I5: %s in %s waits for a person: %+v", c.ID, c.State, *c.Problem))
-		case c.NextAttempt.IsZero() || wait > oneCap:
-			broken = append(broken, fmt.Sprintf("I5: %s in %s tries again in %v: %+v", c.ID, c.State, wait, *c.Problem))
+		case c.Problem != nil && c.NextAttempt.IsZero() || wait > oneCap:
+			broken = append(broken, fmt.Sprintf("I5: %s in %s tries again in %v: %+v", c.ID, c.State, wait, c.Problem))
 		default:
 			farthest = max(farthest, wait)
 		}

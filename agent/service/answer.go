@@ -136,7 +136,8 @@ func (s *Service) facts() status.Facts {
 	s.mu.Lock()
 	checks := s.memory.Mail
 	s.mu.Unlock()
-	mail := s.mailNow(checks) // asks the engine, which has locks of its own
+	// These ask others, which have locks of their own.
+	mail, raised := s.mailNow(checks), s.raised()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := status.Facts{
@@ -159,7 +160,7 @@ func (s *Service) facts() status.Facts {
 			ID: a.Peer.User, Account: a.Account, UPN: a.Hello.UPN, Locale: a.Hello.Locale, Helper: a.Hello.Version, Since: a.Since,
 		})
 	}
-	f.Raised = s.raised()
+	f.Raised = raised
 	return f
 }
 
@@ -171,8 +172,11 @@ func (s *Service) raised() []status.Raised {
 	for _, c := range s.wrong.list() {
 		all = append(all, status.Raised{Code: c.code, Detail: c.detail, Since: c.since})
 	}
-	if s.client != nil {
-		for _, c := range s.client.Conditions() {
+	s.mu.Lock()
+	client := s.client
+	s.mu.Unlock()
+	if client != nil {
+		for _, c := range client.Conditions() {
 			all = append(all, status.Raised{Code: c.Code, Detail: more(c.Code, c.Text), Since: c.Since, Enrollment: c.EnrollmentID})
 		}
 	}

@@ -36,12 +36,13 @@ const (
 // and at the settings when the system tells of a change. It is the only thing
 // that wakes an idle service.
 func (s *Service) keepTime(ctx context.Context) {
-	every := watchedTick
+	every := tick
 	var changed <-chan struct{} // nil never has a value
 	watch, err := platform.WatchFiles()
-	if err != nil {
-		every = tick
-	} else {
+	if err == nil {
+		if watch.Enough() {
+			every = watchedTick
+		}
 		defer func() { _ = watch.Close() }() // nobody is left to be told
 		changed = watch.Changed()
 		watch.Follow(s.settingsPaths())
@@ -68,7 +69,7 @@ func (s *Service) keepTime(ctx context.Context) {
 	}
 }
 
-// settingsPaths are all files that settings come from, or name.
+// settingsPaths are all places that settings come from, and files that they name.
 func (s *Service) settingsPaths() []string {
 	c := s.current()
 	return append(s.options.Sources.Paths(), c.ServerCA, c.JoinTokenFile, c.ProxyPasswordFile)

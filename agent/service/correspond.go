@@ -236,11 +236,12 @@ func (s *Service) makePublications(ctx context.Context) {
 			s.makePublication(ctx, e, w, session)
 		}
 	}
+	active := s.stillActive() // before the lock: whoever has the engine's may want this one
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := len(c.published)
 	for id := range c.published {
-		if !wanted[id] && !s.stillActive(enroll.ID(id)) {
+		if !wanted[id] && !active[enroll.ID(id)] {
 			delete(c.published, id)
 			delete(c.refused, enroll.ID(id))
 			delete(c.publishing, enroll.ID(id))
@@ -252,9 +253,12 @@ func (s *Service) makePublications(ctx context.Context) {
 }
 
 // stillActive: a proof that fails for a day is no reason to forget a value.
-func (s *Service) stillActive(id enroll.ID) bool {
-	e, ok := s.enrollment(id)
-	return ok && e.State == enroll.Active && !e.Revoked
+func (s *Service) stillActive() map[enroll.ID]bool {
+	active := map[enroll.ID]bool{}
+	for _, e := range s.engine.Enrollments() {
+		active[e.ID] = e.State == enroll.Active && !e.Revoked
+	}
+	return active
 }
 
 func (s *Service) makePublication(ctx context.Context, e enroll.Enrollment, w enroll.PublishWanted, session enroll.Correspondent) {

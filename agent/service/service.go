@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,6 +65,10 @@ type Service struct {
 	watchers broadcast
 	// pace counts contacts against the floor between them.
 	pace *rate.Limiter
+	// clock is the newest client, which knows central's time, and offset what was
+	// remembered before there was one. See [Service.now].
+	clock  atomic.Pointer[control.Client]
+	offset atomic.Int64
 	// contacting is held while central management is asked.
 	contacting sync.Mutex
 
@@ -133,6 +138,7 @@ func (s *Service) open() error {
 	if s.memory, err = record.Sync(); err != nil {
 		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
 	}
+	s.offset.Store(int64(s.memory.Offset))
 	if s.policy, err = record.Policy(); err != nil {
 		return errors.Join(fmt.Errorf("read record: %w", err), record.Close())
 	}
@@ -229,15 +235,14 @@ func quiet(err error) error {
 	return err
 }
 
-// now is the best known time: this machine's clock, corrected by central's.
+// now is the best known time: this machine's clock, corrected by central's. The
+// engine asks for it with its own lock held, so it takes none of the service's:
+// whoever holds that may be waiting for the engine.
 func (s *Service) now() time.Time {
-	s.mu.Lock()
-	client, offset := s.client, s.memory.Offset
-	s.mu.Unlock()
-	if client != nil {
-		offset = client.Offset()
+	if client := s.clock.Load(); client != nil {
+		return time.Now().Add(client.Offset())
 	}
-	return time.Now().Add(offset)
+	return time.Now().Add(time.Duration(s.offset.Load()))
 }
 
 // gather is how long changes are let come together before they are looked at: the

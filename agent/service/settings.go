@@ -148,6 +148,7 @@ func (s *Service) controlClient() (*control.Client, error) {
 	}
 	s.mu.Lock()
 	s.client = client
+	s.clock.Store(client)
 	s.mu.Unlock()
 	return client, nil
 }

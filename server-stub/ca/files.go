@@ -72,6 +72,9 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// ErrFile: a file of the CA holds something else than was written into it.
+var ErrFile = errors.New("the file is damaged")
+
 // ReadPair reads certificates (the key's own first) and the key from their files.
 func ReadPair(certPath, keyPath string) ([]*x509.Certificate, crypto.Signer, error) {
 	certs, err := ReadCertificates(certPath)
@@ -84,15 +87,15 @@ func ReadPair(certPath, keyPath string) ([]*x509.Certificate, crypto.Signer, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, nil, fmt.Errorf("%s: no PEM block", keyPath)
+		return nil, nil, fmt.Errorf("%s: %w: no PEM block", keyPath, ErrFile)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", keyPath, err)
+		return nil, nil, fmt.Errorf("%s: %w: %w", keyPath, ErrFile, err)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s: a key of type %T cannot sign", keyPath, key)
+		return nil, nil, fmt.Errorf("%s: %w: a key of type %T cannot sign", keyPath, ErrFile, key)
 	}
 	return certs, signer, nil
 }
@@ -110,12 +113,12 @@ func ReadCertificates(path string) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w: %w", path, ErrFile, err)
 		}
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, fmt.Errorf("%s: no certificate in it", path)
+		return nil, fmt.Errorf("%s: %w: no certificate in it", path, ErrFile)
 	}
 	return certs, nil
 }

@@ -3,6 +3,7 @@ package site
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	netmail "net/mail"
 	"os"
@@ -87,12 +88,27 @@ func ReadConfig(dir string) (Config, error) {
 		return c, err
 	}
 	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
-		return c, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
+		return c, unreadable(path, err)
 	}
 	if len(c.Hosts) == 0 || c.Listen == "" || c.Web == "" || c.PublicURL == "" {
-		return c, fmt.Errorf("%s: listen, web, hosts and public_url must be set", path)
+		return c, fmt.Errorf("%s: %w: listen, web, hosts and public_url must be set", path, ErrConfig)
 	}
 	return c, nil
+}
+
+// ErrConfig: server.yaml says something that cannot be.
+var ErrConfig = errors.New("this cannot be read")
+
+// unreadable says the line as editors do; the YAML package's words begin with
+// "[line:column] ".
+func unreadable(path string, err error) error {
+	text, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+	if line, rest, ok := strings.Cut(strings.TrimPrefix(text, "["), ":"); ok && strings.HasPrefix(text, "[") {
+		if _, after, ok := strings.Cut(rest, "] "); ok {
+			path, text = path+":"+line, after
+		}
+	}
+	return fmt.Errorf("%s: %w: %s", path, ErrConfig, text)
 }
 
 // settings reads the times.
@@ -112,7 +128,7 @@ func (c Config) settings() (server.Settings, error) {
 	} {
 		d, err := policy.ParseDuration(f.text)
 		if err != nil || d < 0 {
-			return s, fmt.Errorf("%s: %s is %q; write a time such as 30d, 1h or 90s", ConfigFile, f.name, f.text)
+			return s, fmt.Errorf("%s: %w: %s is %q; write a time such as 30d, 1h or 90s", ConfigFile, ErrConfig, f.name, f.text)
 		}
 		*f.to = d
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -69,9 +71,19 @@ func OpenBolt(path string) (*Bolt, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
+	syncFolder(filepath.Dir(path))
 	b := &Bolt{db: db, queue: make(chan *update, queueLength), quit: make(chan struct{}), done: make(chan struct{})}
 	go b.run()
 	return b, nil
+}
+
+// syncFolder has the name of a new file survive a loss of power, which syncing
+// the file need not do (fsync(2)). Windows cannot; NTFS has a journal for it.
+func syncFolder(dir string) {
+	if f, err := os.Open(dir); err == nil { //nolint:gosec // the records' own folder
+		_ = f.Sync()
+		_ = f.Close()
+	}
 }
 
 // View reads one consistent state.

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"strings"
+
+	bberrors "go.etcd.io/bbolt/errors"
+
+	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/site"
+)
+
+// cures says what to do about what is wrong on this machine; the first that fits
+// counts.
+var cures = []struct {
+	fits func(error) bool
+	cure string
+}{
+	{func(err error) bool {
+		return missing(err) == site.ConfigFile || missing(err) == "" && errors.Is(err, fs.ErrNotExist)
+	},
+		`Name the data directory with --dir, or make one with "server-stub init".`},
+	{func(err error) bool { return missing(err) != "" },
+		"Put it back from your backup: what the server was founded with is not made again."},
+	{func(err error) bool { return errors.Is(err, site.ErrConfig) },
+		"Correct " + site.ConfigFile + "; its own comments and docs/central-management.md explain each setting."},
+	{func(err error) bool {
+		listen, ok := errors.AsType[*net.OpError](err)
+		return ok && listen.Op == "listen"
+	},
+		"Set listen, web, admin_web and metrics in " + site.ConfigFile + " to addresses of this machine, host:port, that no other program has."},
+	{func(err error) bool { return errors.Is(err, ca.ErrFile) },
+		"Put the file back from your backup: a CA's key and certificates are not made again."},
+	{func(err error) bool {
+		return errors.Is(err, bberrors.ErrInvalid) || errors.Is(err, bberrors.ErrVersionMismatch) || errors.Is(err, bberrors.ErrChecksum)
+	}, "Keep the file, and put one from your backup in its place; docs/central-management.md says how, and what is done then."},
+	{func(err error) bool { return errors.Is(err, fs.ErrPermission) },
+		"Run the command as the account that the data directory belongs to."},
+	{func(err error) bool { _, ok := errors.AsType[*fs.PathError](err); return ok },
+		"Let it be a file that this account can read and write."},
+}
+
+// missing is the name of a file that is not there; empty for other errors.
+func missing(err error) string {
+	path, ok := errors.AsType[*fs.PathError](err)
+	if !ok || !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return strings.TrimSpace(filepath.Base(path.Path))
+}
+
+func cureOf(err error) error {
+	for _, c := range cures {
+		if c.fits(err) {
+			return cure(err, c.cure)
+		}
+	}
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWrongDataDirectory starts the server over a data directory in which one
+// file is not as it was: it says which and what to do, and leaves it as it is.
+func TestWrongDataDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start := func(args ...string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // where it starts after all
+		defer cancel()
+		return run(ctx, append(args, "--dir", dir), env{out: io.Discard, err: io.Discard, now: time.Now})
+	}
+	if err := start("init", "--organization", "Example GmbH", "--country", "DE", "--organization-identifier", "NTRDE-DER3306.HRB12345",
+		"--host", "127.0.0.1", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile(filepath.Join(dir, "server.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(old, text string) string {
+		if !bytes.Contains(config, []byte(old)) {
+			t.Fatalf("no %q in server.yaml", old)
+		}
+		return strings.Replace(string(config), old, text, 1)
+	}
+	for _, c := range []struct{ name, file, text, said, cure string }{
+		// First, since what was once in force is on record.
+		{"rules that are none", "policy.yaml", "rules: [\n", "policy.yaml:1", "docs/central-management.md"},
+		{"no YAML", "server.yaml", "listen: [\n", "server.yaml:1: this cannot be read", "its own comments"},
+		{"a setting that is none", "server.yaml", string(config) + "lissten: x\n", `unknown field "lissten"`, "its own comments"},
+		{"no text", "server.yaml", "\xff\xfe", "server.yaml", "its own comments"},
+		{"nothing", "server.yaml", "", "must be set", "its own comments"},
+		{"an address that is none", "server.yaml", with(`"127.0.0.1:0"`, "nonsense"), "nonsense", "host:port"},
+		{"a port that is none", "server.yaml", with(`"127.0.0.1:0"`, `"127.0.0.1:99999"`), "99999", "host:port"},
+		{"an address elsewhere", "server.yaml", with(`"127.0.0.1:0"`, `"192.0.2.1:1"`), "192.0.2.1", "of this machine"},
+		{"a key that is none", "ca/issuing.key", "x", "damaged", "backup"},
+		{"half a key", "ca/issuing.key", "-----BEGIN PRIVATE KEY-----\nMIG=\n-----END PRIVATE KEY-----\n", "damaged", "backup"},
+		{"a certificate that is none", "ca/issuing.crt", "x", "damaged", "backup"},
+		{"no key", "ca/issuing.key", missingFile, "no such file", "not made again"},
+		{"no transport key", "transport/server.key", missingFile, "no such file", "not made again"},
+		{"records that are none", "records.db", strings.Repeat("garbage ", 4096), "records.db", "backup"},
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(c.file))
+		good, err := os.ReadFile(path)
+		if err != nil && c.file != "records.db" {
+			t.Fatal(err)
+		}
+		if c.text == missingFile {
+			err = os.Remove(path)
+		} else {
+			err = os.WriteFile(path, []byte(c.text), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = start("serve")
+		sentence, cure, two := strings.Cut(strings.TrimSpace(errorText(err)), "\n")
+		if !two {
+			sentence, cure = errorText(err), errorText(err) // a file with lines has its cure on the line
+		}
+		if !strings.Contains(sentence, c.said) || !strings.Contains(cure, c.cure) || strings.Contains(errorText(err), "\xff") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if now, _ := os.ReadFile(path); c.text != missingFile && string(now) != c.text {
+			t.Errorf("%s: the file is now %.60q", c.name, now)
+		}
+		if good == nil {
+			err = os.Remove(path)
+		} else {
+			err = os.WriteFile(path, good, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := start("serve"); err != nil {
+		t.Errorf("put right: %v", err)
+	}
+}
+
+const missingFile = "\x00missing"
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
