@@ -342,6 +342,9 @@ func (a *thunderbirdAccount) records() (map[string]former, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", undoRecords, denied(err))
 	}
+	if all == nil {
+		all = map[string]former{} // "null"
+	}
 	return all, nil
 }
 
@@ -366,8 +369,8 @@ func (a *thunderbirdAccount) remember(f prefsFile, list []prefChange) error {
 	if err != nil {
 		return err
 	}
-	mine, ok := all[a.identity]
-	if !ok {
+	mine := all[a.identity]
+	if mine.Statements == nil {
 		mine = former{Statements: map[string]*string{}, Ended: f.missingEnd()}
 	}
 	news := false

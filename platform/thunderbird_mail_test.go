@@ -188,6 +188,28 @@ func TestThunderbirdBrokenPrefs(t *testing.T) {
 	}
 }
 
+// TestThunderbirdEmptyRecords: a record for Undo that holds nothing is as good as
+// none, also where it is JSON of that form only by name.
+func TestThunderbirdEmptyRecords(t *testing.T) {
+	for _, record := range []string{"null", "{}", `{"id1": null}`, `{"id1": {"statements": null, "ended": "x"}}`} {
+		home, profile := thunderbirdHome(t)
+		write(t, filepath.Join(profile, "smime-agent-undo.json"), record)
+		list, err := thunderbirdOf(t, home).Accounts(t.Context(), tbMailbox)
+		if err != nil || len(list) != 1 {
+			t.Fatal(err)
+		}
+		if _, err := list[0].Apply(t.Context(), platform.MailSettings{Sign: platform.On}); err != nil {
+			t.Errorf("%s: %v", record, err)
+		}
+		if err := list[0].Undo(t.Context()); err != nil {
+			t.Errorf("%s: %v", record, err)
+		}
+		if got := string(read(t, filepath.Join(profile, "prefs.js"))); got != tbPrefs {
+			t.Errorf("%s: put back is %q", record, got)
+		}
+	}
+}
+
 // TestThunderbirdRewritten: after Thunderbird has written its file anew, in its
 // own order and with more in it, Undo takes back ours and nothing else.
 func TestThunderbirdRewritten(t *testing.T) {

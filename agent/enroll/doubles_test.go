@@ -61,10 +61,11 @@ type person struct {
 	locked   bool
 	discards int
 	// mail is a mail program: the certificate that it uses, and what it says.
-	mail     []byte
-	mailSays MailAccount
-	mailErr  error
-	prepares []PrepareWanted
+	mail      []byte
+	mailSays  MailAccount
+	mailErr   error
+	prepares  []PrepareWanted
+	preparing func(PrepareWanted) // called while the programs are worked on
 }
 
 type storedKey struct {
@@ -218,6 +219,9 @@ func (s *session) Install(_ context.Context, w InstallWanted) error {
 }
 
 func (s *session) Prepare(_ context.Context, w PrepareWanted) (all []MailAccount, err error) {
+	if s.u.preparing != nil {
+		s.u.preparing(w)
+	}
 	err = s.effect(func() error {
 		s.u.prepares = append(s.u.prepares, w)
 		if s.u.mailErr != nil || s.u.mailSays.Program == "" {

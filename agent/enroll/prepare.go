@@ -124,11 +124,15 @@ func (g *Engine) prepare(ctx context.Context, e Enrollment) (change, error) {
 		return nil, err
 	}
 	return func(e *Enrollment) {
+		rule := g.mailRule(*e)
+		held := g.heldUndone(*e, rule)
 		e.Mail, e.NextMail = p, g.nextMail(e.ID, p)
-		before := *e
-		before.Mail = nil
-		if rule := g.mailRule(*e); !p.wishes() && g.heldUndone(before, rule) { // asked for meanwhile
-			e.Mail, e.NextMail = &Preparation{At: g.now(), Rule: rule, Undone: true}, g.now()
+		if held == p.wishes() {
+			return
+		}
+		e.Mail, e.NextMail = nil, g.now() // somebody wants it otherwise meanwhile
+		if held {
+			e.Mail = &Preparation{At: g.now(), Rule: rule, Undone: true}
 		}
 	}, nil
 }
@@ -141,7 +145,7 @@ func (g *Engine) prepareWith(ctx context.Context, s Session, e Enrollment) (*Pre
 	switch {
 	case w.Undo:
 		w.Rule.Programs = []string{"*"} // policy may name none any more
-	case len(w.Rule.Programs) == 0:
+	case len(w.Rule.Programs) == 0, e.State == Active && e.ends():
 		return nil, nil
 	}
 	accounts, err := s.Prepare(ctx, w)
@@ -243,18 +247,25 @@ func (p *Preparation) prepared() []string {
 	return keys
 }
 
-// mailRule is what policy now says of the mail programs. Callers hold mu.
+// mailRule is what policy now says of the mail programs; one that does not know the
+// credential says nothing against an undo. Callers hold mu.
 func (g *Engine) mailRule(e Enrollment) MailRule {
 	if a, ok := g.assignmentFor(e); ok {
 		return a.Mail
 	}
+	if e.Mail.wishes() {
+		return e.Mail.Rule
+	}
 	return MailRule{}
 }
+
+// ends says that no program is to begin using it.
+func (e Enrollment) ends() bool { return e.Unwanted || e.Revoked }
 
 // mailAt is when the mail programs are to be looked at again, if ever. Callers
 // hold mu.
 func (g *Engine) mailAt(e Enrollment, now time.Time) (time.Time, bool) {
-	if e.State != Active || e.Unwanted || e.Revoked || len(e.Chain) == 0 {
+	if e.State != Active || e.ends() && !e.Mail.wishes() || len(e.Chain) == 0 {
 		return time.Time{}, false
 	}
 	rule := g.mailRule(e)
@@ -288,7 +299,7 @@ func (g *Engine) prepareAgain(ctx context.Context, n *entry) {
 		n.e.NextMail = g.now().Add(g.Timing.ProofInterval / 4)
 		return
 	}
-	if n.e.State != e.State || n.e.Mail.wishes() != e.Mail.wishes() {
+	if n.e.State != e.State || g.heldUndone(n.e, g.mailRule(n.e)) != p.wishes() {
 		return // replaced meanwhile, or somebody wants it otherwise: another look follows
 	}
 	e = n.e

@@ -13,7 +13,8 @@ var ErrMailRuled = errors.New("policy rules the mail programs")
 // UndoMail has the mail programs of these, and of whatever shares a mailbox with
 // them, put back to what they had before the agent came, as soon as the session is
 // there and the programs are closed. That holds, over renewals, until policy says
-// something else of mail programs or [Engine.ApplyMail] ends it. Where policy rules
+// something else of mail programs or [Engine.ApplyMail] ends it, and also for what is
+// revoked, or what policy gives no longer. Where policy rules
 // a switch it is [ErrMailRuled], unless overrule says that an administrator asks.
 func (g *Engine) UndoMail(ids []ID, overrule bool) error {
 	if !overrule && g.mailRuled(ids) {
@@ -26,7 +27,7 @@ func (g *Engine) mailRuled(ids []ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.ContainsFunc(g.order, func(n *entry) bool {
-		return g.together(ids, n.e) && n.e.State == Active && g.mailRule(n.e).rules()
+		return g.together(ids, n.e) && (n.e.State == Active || n.e.inProgress()) && g.mailRule(n.e).rules()
 	})
 }
 
@@ -53,7 +54,8 @@ func (g *Engine) wishMail(ids []ID, undo bool) error {
 		case !g.together(ids, e):
 			continue
 		case undo && (e.State == Active || e.inProgress() && e.Mail != nil):
-			e.Mail = &Preparation{At: g.now(), Rule: g.mailRule(e), Undone: true}
+			e.Mail = &Preparation{At: g.now(), Rule: e.Mail.rule(), Undone: true}
+			e.Mail.Rule = g.mailRule(e)
 		case e.Mail != nil && (undo || e.Mail.Undone):
 			e.Mail = nil
 		case e.State != Active || e.Mail == nil:
@@ -88,6 +90,14 @@ func (g *Engine) heldUndone(e Enrollment, rule MailRule) bool {
 	return slices.ContainsFunc(g.order, func(n *entry) bool {
 		return n.e.State == Active && n.e.Mail != nil && n.e.Mail.Undone && reflect.DeepEqual(rule, n.e.Mail.Rule) && sharesMailbox(n.e, e)
 	})
+}
+
+// rule is what was followed last.
+func (p *Preparation) rule() MailRule {
+	if p == nil {
+		return MailRule{}
+	}
+	return p.Rule
 }
 
 // wishes says that an undo is wanted.

@@ -162,3 +162,181 @@ func TestMailUndoInRenewal(t *testing.T) {
 		w.undone(t, g, u, "after the renewal")
 	})
 }
+
+// TestMailUndoOfWhatEnds: programs are put back from a certificate that is revoked,
+// or that policy gives no longer, too; nothing brings them to it again.
+func TestMailUndoOfWhatEnds(t *testing.T) {
+	type how func(*world, *Engine, Enrollment) error
+	revoke := func(w *world, g *Engine, e Enrollment) error {
+		w.lock(func() { w.users["uid:1"].locked = true }) // there is no new one yet
+		return g.Revoked(e.ID, "superseded", w.now())
+	}
+	apply := func(_ *world, g *Engine, e Enrollment) error { return g.ApplyMail([]ID{e.ID}) }
+	for name, c := range map[string]struct{ ends, over how }{
+		"revoked": {revoke, apply},
+		"revoked, and the rule changes": {revoke, func(w *world, g *Engine, e Enrollment) error {
+			a := e.Assignment
+			a.Mail.Sign = MailAlways
+			return g.Apply(w.policy(a))
+		}},
+		"unwanted": {func(w *world, g *Engine, _ Enrollment) error { return g.Apply(w.policy()) }, apply},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				u := w.person("uid:1")
+				a := assignment("uid:1", "a@example.com")
+				a.Mail = MailRule{Programs: []string{"*"}}
+				g, stop := w.run(w.policy(a))
+				defer stop()
+				w.settle(time.Minute)
+				e := only(t, g, Active)
+				if err := c.ends(w, g, e); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(day)
+				if err := g.UndoMail([]ID{e.ID}, false); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(time.Minute)
+				w.undone(t, g, u, "after the undo")
+				if err := c.over(w, g, e); err != nil {
+					t.Fatal(err)
+				}
+				looks := len(u.prepares)
+				w.settle(3 * day)
+				if u.mail != nil || len(u.prepares) != looks {
+					t.Errorf("%d looks, and the programs have %d octets of a certificate", len(u.prepares)-looks, len(u.mail))
+				}
+			})
+		})
+	}
+}
+
+// TestMailUndoBeforeUnwanted: what waits for a closed program is done, though policy
+// gives the certificate no longer; it holds when policy gives it again.
+func TestMailUndoBeforeUnwanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := w.person("uid:1")
+		a := assignment("uid:1", "a@example.com")
+		a.Mail = MailRule{Programs: []string{"*"}}
+		g, stop := w.run(w.policy(a))
+		defer stop()
+		w.settle(time.Minute)
+		w.lock(func() { u.mailSays.State = MailBusy })
+		if err := g.UndoMail([]ID{only(t, g, Active).ID}, false); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(time.Minute)
+		if err := g.Apply(w.policy()); err != nil {
+			t.Fatal(err)
+		}
+		w.lock(func() { u.mailSays.State = MailReady })
+		w.settle(2 * day)
+		w.undone(t, g, u, "closed")
+		if err := g.Apply(w.policy(a)); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(2 * day)
+		w.undone(t, g, u, "given again")
+	})
+}
+
+// TestMailUndoRuledByNext: a certificate that policy gives no longer opens no way
+// around the rule of the one that follows it.
+func TestMailUndoRuledByNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.person("uid:1")
+		a := assignment("uid:1", "a@example.com")
+		g, stop := w.run(w.policy(a))
+		defer stop()
+		w.settle(time.Minute)
+		old := only(t, g, Active)
+		w.lock(func() { w.proofFail = "Not yet." })
+		a.Profile.Name = "another"
+		if err := g.Apply(w.policy(a)); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(time.Minute)
+		if e := only(t, g, Active); e.ID != old.ID || !e.Unwanted {
+			t.Fatalf("%+v", e)
+		}
+		if err := g.UndoMail([]ID{old.ID}, false); !errors.Is(err, ErrMailRuled) {
+			t.Fatal(err)
+		}
+		if err := g.UndoMail([]ID{old.ID}, true); err != nil {
+			t.Fatal(err)
+		}
+		w.lock(func() { w.proofFail = "" })
+		w.settle(day)
+		if e := only(t, g, Active); e.ID == old.ID || !e.Mail.wishes() {
+			t.Errorf("an administrator's undo is lost: %+v", e.Mail)
+		}
+	})
+}
+
+// TestMailApplyWhileUndone: what ends an undo is not lost because the programs of
+// another credential are being put back at that moment.
+func TestMailApplyWhileUndone(t *testing.T) {
+	for _, again := range []bool{false, true} { // in a renewal, and at a look
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			u := w.person("uid:1")
+			a := assignment("uid:1", "a@example.com")
+			a.Mail = MailRule{Programs: []string{"*"}}
+			g, stop := w.run(w.policy(a))
+			defer func() { stop() }()
+			w.settle(time.Minute)
+			first := only(t, g, Active)
+			if err := g.UndoMail([]ID{first.ID}, false); err != nil {
+				t.Fatal(err)
+			}
+			w.settle(time.Minute)
+			applied := false
+			apply := func(p PrepareWanted) {
+				u.preparing, applied = nil, true
+				if !p.Undo {
+					t.Errorf("%+v", p)
+				}
+				if err := g.ApplyMail([]ID{first.ID}); err != nil {
+					t.Error(err)
+				}
+			}
+			if again {
+				b := a
+				b.Profile.Name = "another"
+				if err := g.Apply(w.policy(a, b)); err != nil {
+					t.Fatal(err)
+				}
+				w.settle(time.Minute)
+				stop()
+				w.lock(func() {
+					for id, e := range w.record {
+						if id != first.ID {
+							e.Mail = nil // as after a policy that left programs alone
+							w.record[id] = e
+						}
+					}
+				})
+				u.preparing = apply
+				g, stop = w.run(w.policy(a, b))
+			} else {
+				u.preparing = apply
+				if _, err := g.Renew(Filter{}, ReasonAdministrator); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.settle(2 * day)
+			for _, e := range g.Enrollments() {
+				if e.State == Active && e.Mail.wishes() {
+					t.Errorf("%s: %+v", e.ID, e.Mail)
+				}
+			}
+			if !applied || u.mail == nil {
+				t.Errorf("applied: %t, the programs have %d octets of a certificate", applied, len(u.mail))
+			}
+		})
+	}
+}
