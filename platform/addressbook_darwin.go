@@ -19,8 +19,7 @@ func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
 	if err != nil {
 		return nil, err
 	}
-	profiles, failed := profileStores(home, o.PIN)
-	books := addressBooksOf(profiles)
+	books, failed := profileBooks(home, o.PIN)
 	if err := security.AllowQuestions(false); err != nil {
 		return books, errors.Join(fmt.Errorf("store %s: keep the system from asking: %w", keychainName, err), failed)
 	}

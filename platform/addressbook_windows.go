@@ -13,8 +13,8 @@ import (
 // marks what was filed here and travels with the certificate, and the NSS
 // databases of Thunderbird, which does not look there.
 func addressBooks(_ context.Context, o StoreOptions) ([]AddressBook, error) {
-	profiles, err := profileStores(o.Home, o.PIN)
-	return append([]AddressBook{windowsAddressBook{}}, addressBooksOf(profiles)...), err
+	books, err := profileBooks(o.Home, o.PIN)
+	return append([]AddressBook{windowsAddressBook{}}, books...), err
 }
 
 type windowsAddressBook struct{}

@@ -218,7 +218,7 @@ func TestKeychainLocked(t *testing.T) {
 		return err
 	}
 	mail := func() error {
-		_, err := m.AppleMail(t.TempDir()).Accounts(t.Context(), "alice@example.com")
+		_, err := m.AppleMail(platform.TempDir(t)).Accounts(t.Context(), "alice@example.com")
 		return err
 	}
 	for call, use := range map[string]func() error{"Sign": sign, "Items": list, "Certificates": mail} {

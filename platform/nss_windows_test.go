@@ -100,3 +100,22 @@ func TestThunderbirdFound(t *testing.T) {
 		})
 	}
 }
+
+// TestThunderbirdGone: a profile that outlived its Thunderbird is reported, and
+// nobody is told that partners' certificates cannot be filed in it.
+func TestThunderbirdGone(t *testing.T) {
+	home := platform.TempDir(t)
+	profiles := filepath.Join(home, "AppData", "Roaming", "Thunderbird")
+	if err := os.MkdirAll(filepath.Join(profiles, "x.default"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(profiles, "profiles.ini"), []byte("[Profile0]\nIsRelative=1\nPath=x.default\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := platform.Stores(t.Context(), platform.StoreOptions{Home: home}); !errors.Is(err, platform.ErrNotFound) || !strings.Contains(err.Error(), "nss:x.default") {
+		t.Errorf("Stores: %v, want ErrNotFound about nss:x.default", err)
+	}
+	if books, err := platform.AddressBooks(t.Context(), platform.StoreOptions{Home: home}); err != nil || len(books) != 1 {
+		t.Errorf("%d address books, %v", len(books), err)
+	}
+}

@@ -21,6 +21,7 @@ import (
 // own submit at once at a server that takes 4 calls at a time. Who is refused comes
 // back when the server said, as agents do. In the end each has its one certificate.
 func TestOverloadedServer(t *testing.T) {
+	long(t)
 	const devices = 150
 	dir := found(t)
 	path := filepath.Join(dir, "server.yaml")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -17,6 +18,14 @@ func overTLS(t *testing.T, cluster *pgtest.Cluster, hosts, ports, database, caFi
 	return startSeveral(t, 2, []string{"--postgres", dsn, "--postgres-password-file", "db.password"}, func(_ int, dir string) {
 		writeSecret(t, dir, "db.password", cluster.Password)
 	})
+}
+
+// long leaves a test out where time is short, as under the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() && os.Getenv("SMIME_AGENT_REQUIRE") == "" {
+		t.Skip("takes its time")
+	}
 }
 
 // databaseStorm goes through rounds of joins and submissions at all servers, each
@@ -51,6 +60,7 @@ func databaseStorm(t *testing.T, all *several, faults []func()) {
 // there again and again, it is restarted, it crashes, and it stands still for a
 // while.
 func TestDatabaseFaultsInTheStorm(t *testing.T) {
+	long(t)
 	cluster := pgtest.Start(t)
 	caFile := cluster.Secure(t)
 	dsn := cluster.Database(t)
@@ -79,6 +89,7 @@ func TestDatabaseFaultsInTheStorm(t *testing.T) {
 // TestFailover: the primary is lost in the midst of a storm, and a standby that
 // it waited for takes over. The servers find it by themselves.
 func TestFailover(t *testing.T) {
+	long(t)
 	primary := pgtest.Start(t)
 	caFile := primary.Secure(t)
 	dsn := primary.Database(t)

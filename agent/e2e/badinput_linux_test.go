@@ -283,6 +283,13 @@ func TestWrongTokens(t *testing.T) {
 	w.must(w.WriteSettingsFor(w.ServerAddress(), ca, good))
 	w.must(w.StartAgent(w.within()))
 	w.await("a machine that joined", func(r status.Report) bool { return r.Device.Joined })
+	w.Server().Stop()
+	for language, word := range map[string]string{"en": "No answer comes from central management", "zh-CN": "集中管理"} {
+		_, err := w.Agent(w.within(), "sync", "--language", language)
+		if err == nil || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "\n  -> ") || strings.Contains(err.Error(), "rpc error") {
+			t.Errorf("sync without a server in %s: %v", language, err)
+		}
+	}
 }
 
 // TestWrongKeyFiles damages what lies in the employee's store under a certificate

@@ -118,7 +118,7 @@ func TestOutage(t *testing.T) {
 // TestFleet: after six hours of partition a fleet comes back spread over one cap
 // (faults.md F15).
 //
-// SMIME_AGENT_FLEET sets the number of agents; 100000 take some minutes.
+// SMIME_AGENT_FLEET sets the number of agents; 100000 take 320 s of CPU and 7 GB.
 func TestFleet(t *testing.T) {
 	fleet := 300
 	if text := os.Getenv("SMIME_AGENT_FLEET"); text != "" {

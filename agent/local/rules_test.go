@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -193,6 +194,9 @@ func TestErrorsReachTheCallerWithoutTheirSecrets(t *testing.T) {
 		{&Error{Reason: ReasonDenied, Text: "No.", Err: errors.New("geheim")}, ReasonDenied, "No."},
 		{&enroll.Error{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Hint: "Unlock it.", Err: errors.New("geheim")}, ReasonHint, "Unlock it."},
 		{&enroll.Error{Kind: enroll.Waiting, Code: enroll.CodeStoreLocked, Err: errors.New("geheim")}, ReasonInternal, ""},
+		// What central management answered is a status too.
+		{&enroll.Error{Kind: enroll.Waiting, Code: enroll.CodeChallengePending, Hint: "Another one.", Err: grpcstatus.Error(codes.InvalidArgument, "geheim")}, ReasonHint, "Another one."},
+		{fmt.Errorf("sync: %w", &enroll.Error{Code: enroll.CodeInternal, Err: grpcstatus.Error(codes.Unavailable, "geheim")}), ReasonInternal, ""},
 	}
 	for _, want := range cases {
 		h.agent.mu.Lock()

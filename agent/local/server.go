@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"smime-agent/agent/enroll"
 	"smime-agent/platform"
 	localv1 "smime-agent/proto/local/v1"
 )
@@ -178,7 +179,10 @@ func (s *service) settle(ctx context.Context, method string, err *error) {
 	if *err == nil {
 		return
 	}
-	if _, ok := status.FromError(*err); ok {
+	// One of central management's may lie within an error of ours; its words are not for here.
+	_, ours := errors.AsType[*Error](*err)
+	_, hinted := errors.AsType[*enroll.Error](*err)
+	if _, ok := status.FromError(*err); ok && !ours && !hinted {
 		return
 	}
 	sent, internal := toStatus(*err)

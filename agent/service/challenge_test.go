@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"smime-agent/agent/enroll"
+	"smime-agent/agent/local"
 	"smime-agent/agent/status"
 	"smime-agent/platform"
 	"smime-agent/platform/platformtest"
@@ -102,9 +103,17 @@ func TestMailboxCode(t *testing.T) {
 	})
 	c.await("the challenge", codeAwaited)
 	<-opened
-	_, err := c.client.Confirm(t.Context(), "", "WRONG")
-	if wrong, ok := errors.AsType[*enroll.Error](err); err == nil || ok && wrong.Code != enroll.CodeChallengePending {
-		t.Errorf("a wrong code gives %v", err)
+	for bad, want := range map[string]local.Reason{
+		"": local.ReasonInvalid, strings.Repeat("A", 65): local.ReasonInvalid, "WRONG": local.ReasonHint, "\x1b[2J": local.ReasonHint,
+	} {
+		_, err := c.client.Confirm(t.Context(), "", bad)
+		wrong, ok := errors.AsType[*local.Error](err)
+		if !ok || wrong.Reason != want || want == local.ReasonHint && (wrong.Code != enroll.CodeChallengePending || wrong.Text == "") {
+			t.Errorf("the code %q gives %#v: %v", bad, err, err)
+		}
+	}
+	if r, err := c.client.Status(t.Context()); err != nil || !codeAwaited(r) {
+		t.Errorf("after wrong codes: %+v, %v", r, err)
 	}
 	code, err := c.code()
 	if err != nil {

@@ -37,6 +37,7 @@ func Page(tx store.Tx, req *controlv1.ListDevicesRequest, now time.Time, live fu
 	}
 	want := newFilter(req, now)
 	seen, count := 0, 0
+	store.Ahead(tx, size+1) // and the one that the next page begins with
 	tx.Range(store.Roster, nil, []byte(req.GetPageToken()), func(key, value []byte) bool {
 		if count == size || len(devices) > pageBytes || seen == maxScan {
 			next = string(key)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -50,15 +51,30 @@ type update struct {
 // OpenBolt opens the file, or makes it. One process may have it open; another
 // gets an error after three seconds.
 func OpenBolt(path string) (*Bolt, error) {
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
-		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-		PageSize: pageSize,
-	})
+	if err := lay(path); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db, err := openFile(path)
 	if errors.Is(err, bberrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: another process has it open: %w", path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	syncFolder(filepath.Dir(path))
+	b := &Bolt{db: db, queue: make(chan *update, queueLength), quit: make(chan struct{}), done: make(chan struct{})}
+	go b.run()
+	return b, nil
+}
+
+// openFile opens a file that is there and has all buckets from then on.
+func openFile(path string) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		PageSize: pageSize,
+	})
+	if err != nil {
+		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, bucket := range Buckets() {
@@ -69,12 +85,38 @@ func OpenBolt(path string) (*Bolt, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
-	syncFolder(filepath.Dir(path))
-	b := &Bolt{db: db, queue: make(chan *update, queueLength), quit: make(chan struct{}), done: make(chan struct{})}
-	go b.run()
-	return b, nil
+	return db, nil
+}
+
+// lay makes the file if there is none. It gets its name when its first pages are
+// on the disk: one that a loss of power cut short there would be taken for a
+// damaged one, and opened by nobody.
+func lay(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(fresh.Name()) }()
+	if err := fresh.Close(); err != nil {
+		return err
+	}
+	db, err := openFile(fresh.Name())
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	// Unlike a rename, a link does not take the name away from another server that was quicker.
+	if err := os.Link(fresh.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return os.Rename(fresh.Name(), path) // a file system without links
+	}
+	return nil
 }
 
 // syncFolder has the name of a new file survive a loss of power, which syncing

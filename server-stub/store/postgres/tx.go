@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"slices"
 
@@ -41,6 +42,8 @@ type tx struct {
 	words []string
 	// page is where a range is at present.
 	page *page
+	// ahead is what [tx.Ahead] said of the next range.
+	ahead int
 }
 
 func newTx(s *session) *tx { return &tx{session: s, known: values{}} }
@@ -156,9 +159,13 @@ func (t *tx) Delete(bucket store.Bucket, key []byte) error {
 // Tell passes a word on if the session commits.
 func (t *tx) Tell(word string) { t.words = append(t.words, word) }
 
+// Ahead has the next range fetch so many records at first.
+func (t *tx) Ahead(records int) { t.ahead = records }
+
 // Range reads page by page, since nothing else can be asked while rows are open.
 func (t *tx) Range(bucket store.Bucket, prefix, from []byte, visit func(key, value []byte) bool) {
-	start, end, size := prefix, after(prefix), firstPage
+	start, end, size := prefix, after(prefix), min(cmp.Or(t.ahead, firstPage), maxPage)
+	t.ahead = 0
 	if bytes.Compare(from, start) > 0 {
 		start = from
 	}
