@@ -220,7 +220,11 @@ func (a *app) sort(ctx context.Context, err error) (c complaint, sentence string
 			return complaint{key: "wrongcode", code: exitFailed}, ""
 		case a.text.Knows(string(e.Code)):
 			x := a.text.Explain(string(e.Code), text.About{Mailbox: target.target})
-			return complaint{code: exitFailed}, oneLine(x.Text) + "\n  -> " + oneLine(x.Cure)
+			sentence := oneLine(x.Text)
+			if e.Text != "" && a.text.Tag() == text.English {
+				sentence += "\n  " + oneLine(e.Text) // which says more, but in no other language
+			}
+			return complaint{code: exitFailed}, sentence + "\n  -> " + oneLine(x.Cure)
 		case e.Text != "":
 			return complaint{code: exitFailed}, oneLine(e.Text)
 		case !known:
