@@ -114,6 +114,18 @@ func initialize(b *binding, text string) error {
 	return b.call(fnInitialize, m.pointer(args))
 }
 
+// longest is far more octets than a module has for one answer. What claims more
+// would end the process for want of memory.
+const longest = 16 << 20
+
+// room is memory for an answer of which the module itself says the length.
+func room(length uint) ([]byte, error) {
+	if length > longest {
+		return nil, Code(p11.CKR_HOST_MEMORY)
+	}
+	return make([]byte, length), nil
+}
+
 func (b *binding) Finalize() error { return b.call(fnFinalize, 0) }
 
 func (b *binding) GetSlotList(present bool) ([]uint, error) {
@@ -127,7 +139,10 @@ func (b *binding) GetSlotList(present bool) ([]uint, error) {
 	if err := b.call(fnGetSlotList, flag, 0, m.pointer(count)); err != nil {
 		return nil, err
 	}
-	list := make([]byte, ulongSize*ulong(count))
+	list, err := room(ulongSize * ulong(count))
+	if err != nil {
+		return nil, err
+	}
 	if err := b.call(fnGetSlotList, flag, m.pointer(list), m.pointer(count)); err != nil {
 		return nil, err
 	}
@@ -219,8 +234,13 @@ func (b *binding) GetAttributeValue(s sessionHandle, o objectHandle, template []
 		return nil, err
 	}
 	for i, a := range bare {
-		if n := attributeLength(asked, i); n != unavailable {
-			a.Value = make([]byte, n)
+		n := attributeLength(asked, i)
+		if n == unavailable {
+			continue
+		}
+		var err error
+		if a.Value, err = room(n); err != nil {
+			return nil, err
 		}
 	}
 	values := packTemplate(&m, bare)
@@ -228,9 +248,12 @@ func (b *binding) GetAttributeValue(s sessionHandle, o objectHandle, template []
 		return nil, err
 	}
 	for i, a := range bare {
-		if n := attributeLength(values, i); n <= uint(len(a.Value)) {
-			a.Value = a.Value[:n]
+		n := attributeLength(values, i)
+		if n > uint(len(a.Value)) { // it has changed meanwhile: what is here is none
+			a.Value = nil
+			continue
 		}
+		a.Value = a.Value[:n]
 	}
 	return bare, nil
 }
@@ -299,7 +322,10 @@ func (b *binding) finish(function int, s sessionHandle, data []byte) ([]byte, er
 	if err := b.call(function, uintptr(s), in, uintptr(len(data)), 0, m.pointer(length)); err != nil {
 		return nil, err
 	}
-	result := make([]byte, ulong(length))
+	result, err := room(ulong(length))
+	if err != nil {
+		return nil, err
+	}
 	if err := b.call(function, uintptr(s), in, uintptr(len(data)), m.pointer(result), m.pointer(length)); err != nil {
 		return nil, err
 	}

@@ -135,6 +135,23 @@ func TestDoubleObjects(t *testing.T) {
 	})
 }
 
+// TestDoubleLies: a length that cannot be true does not become memory, and what did
+// not fit is no value.
+func TestDoubleLies(t *testing.T) {
+	inDouble(t, func(s *Session) {
+		o, err := s.c.CreateObject(s.h, []*attr{attribute(p11.CKA_LABEL, "liar")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.c.GetAttributeValue(s.h, o, []*attr{{Type: p11.CKA_VENDOR_DEFINED | 0x4C01}}); !errors.Is(err, Code(p11.CKR_HOST_MEMORY)) {
+			t.Errorf("too long: %v", err)
+		}
+		if a, err := s.c.GetAttributeValue(s.h, o, []*attr{{Type: p11.CKA_VENDOR_DEFINED | 0x4C02}}); err != nil || a[0].Value != nil {
+			t.Errorf("grown: %v, %v", a, err)
+		}
+	})
+}
+
 func testFound(t *testing.T, s *Session, made []objectHandle) {
 	t.Helper()
 	found, err := s.find(attribute(p11.CKA_CLASS, p11.CKO_DATA), attribute(p11.CKA_TOKEN, true))

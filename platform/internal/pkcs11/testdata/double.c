@@ -227,11 +227,20 @@ static CK_RV DestroyObject(CK_ULONG h, CK_ULONG o) {
 	return OK;
 }
 
+// Two attributes of every object whose lengths are lies: one too long for any
+// memory, one that has grown when its value is asked for.
+#define LIE_LONG 0x80004C01u
+#define LIE_GROWS 0x80004C02u
+
 static CK_RV GetAttributeValue(CK_ULONG h, CK_ULONG o, CK_ATTRIBUTE *template, CK_ULONG count) {
 	CK_RV answer = OK;
 	if (h != session) return SESSION_HANDLE_INVALID;
 	if (object(o) == NULL) return OBJECT_HANDLE_INVALID;
 	for (CK_ULONG i = 0; i < count; i++) {
+		if (template[i].type == LIE_LONG || template[i].type == LIE_GROWS) {
+			template[i].length = template[i].type == LIE_LONG ? 0x7FFFFFFF : template[i].value == NULL ? 4 : 8;
+			continue;
+		}
 		CK_ATTRIBUTE *a = NULL;
 		for (CK_ULONG j = 0; j < object(o)->count; j++)
 			if (object(o)->attributes[j].type == template[i].type) a = &object(o)->attributes[j];
