@@ -42,6 +42,7 @@ vet: ## Vet for Linux (with and without cgo), Windows and macOS
 	@for s in $(SYSTEMS); do \
 		echo "vet $$s"; GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 $(GO) vet ./...; done
 	$(GO) vet ./...
+	$(GO) vet -tags mozilla ./agent/e2e # what is run by hand
 
 .PHONY: race
 race: ## Run the tests under the race detector

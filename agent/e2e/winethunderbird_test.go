@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && mozilla
 
 package e2e_test
 
@@ -21,12 +21,12 @@ import (
 // set its preferences. Then Thunderbird of this side opens that profile, signs
 // and decrypts with it. SMIME_TEST_THUNDERBIRD_WINDOWS names a folder of this
 // side with the libraries (softokn3.dll and those beside it); no package of the
-// machine has them, so this is run by hand.
+// machine has them, so this is run by hand: go test -tags mozilla.
 func TestWineThunderbird(t *testing.T) {
 	onlyFull(t, "Wine takes a while")
 	libraries := os.Getenv("SMIME_TEST_THUNDERBIRD_WINDOWS")
 	if libraries == "" {
-		t.Skip("SKIP: SMIME_TEST_THUNDERBIRD_WINDOWS names no folder with the libraries of a Thunderbird for Windows")
+		t.Fatal("SMIME_TEST_THUNDERBIRD_WINDOWS names no folder with the libraries of a Thunderbird for Windows")
 	}
 	platformtest.NeedPrograms(t, "thunderbird", "openssl")
 	p, o := newPrefix(t), newPostOffice(t)
