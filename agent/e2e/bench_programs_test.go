@@ -62,7 +62,7 @@ func buildTimed() (string, error) {
 func timedLines() map[string]string {
 	return map[string]string{
 		"platform/internal/pkcs11/key.go": "\tpublicHandle, privateHandle, err := s.c.GenerateKeyPair(" +
-			"s.h, []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, public, private)\n",
+			"s.h, []*mechanism{newMechanism(kind, nil)}, public, private)\n",
 		"platform/file.go": "\tmade, err := generate(spec.Algorithm)\n",
 	}
 }
