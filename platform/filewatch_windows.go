@@ -68,11 +68,15 @@ func (w *fileWatch) watch(key string, stop windows.Handle) {
 	}
 	defer func() { _ = windows.CloseHandle(changed) }()
 	for {
-		k, err := nearestKey(key)
+		k, there, err := nearestKey(key)
 		if err != nil {
 			return
 		}
-		err = windows.RegNotifyChangeKeyValue(windows.Handle(k), true, keyChanges, changed, true)
+		changes := uint32(keyChanges)
+		if !there {
+			changes = windows.REG_NOTIFY_CHANGE_NAME // it is to be seen to come; all else there is others'
+		}
+		err = windows.RegNotifyChangeKeyValue(windows.Handle(k), there, changes, changed, true)
 		var which uint32
 		if err == nil {
 			which, err = windows.WaitForMultipleObjects([]windows.Handle{stop, changed}, false, windows.INFINITE)
@@ -87,17 +91,17 @@ func (w *fileWatch) watch(key string, stop windows.Handle) {
 
 const keyChanges = windows.REG_NOTIFY_CHANGE_NAME | windows.REG_NOTIFY_CHANGE_LAST_SET | windows.REG_NOTIFY_CHANGE_SECURITY
 
-// nearestKey opens a key, or the nearest above it that is there: in that the key
-// will be seen to come.
-func nearestKey(path string) (registry.Key, error) {
-	for {
+// nearestKey opens a key, or the nearest above it that is there: in that the key,
+// or the next on the way to it, will be seen to come.
+func nearestKey(path string) (k registry.Key, there bool, err error) {
+	for there = true; ; there = false {
 		k, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.NOTIFY|registry.WOW64_64KEY)
 		if err == nil || !errors.Is(err, registry.ErrNotExist) {
-			return k, denied(err)
+			return k, there, denied(err)
 		}
 		at := strings.LastIndexByte(path, '\\')
 		if at < 0 {
-			return 0, fmt.Errorf("%w: %w", ErrNotFound, err)
+			return 0, false, fmt.Errorf("%w: %w", ErrNotFound, err)
 		}
 		path = path[:at]
 	}

@@ -77,3 +77,39 @@ func settleWatch(w *platform.FileWatch) {
 		}
 	}
 }
+
+// TestWatchNothingElse: while a key is not there, what others change in the key
+// above it tells nothing; HKLM\Software is never at rest.
+func TestWatchNothingElse(t *testing.T) {
+	const above = `Software\smime-agent-above`
+	top := policyKey(t, above)
+	other := policyKey(t, above+`\other`)
+	w, err := platform.WatchFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Follow([]string{`HKLM\` + above + `\ours\ours too`})
+	time.Sleep(200 * time.Millisecond) // for the thread to come so far
+	settleWatch(w)
+	deep := policyKey(t, above+`\other\deep`)
+	for _, k := range []registry.Key{top, other, deep} {
+		if err := k.SetStringValue("value", "changed"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-w.Changed():
+		t.Error("told of what others changed")
+	case <-time.After(time.Second):
+	}
+	policyKey(t, above+`\ours`)
+	policyKey(t, above+`\ours\ours too`)
+	select {
+	case <-w.Changed():
+	case <-time.After(30 * time.Second):
+		t.Error("not told of the key that came")
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
