@@ -378,14 +378,16 @@ func (s *windowsSession) report() (r status.Report) {
 func (s *windowsSession) awaitStatus(what string, want func(status.Report) bool) status.Report {
 	s.t.Helper()
 	var last string
+	var failed error
 	for deadline := time.Now().Add(winePatience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		said, err := s.try("smime-agent.exe", "status", "--json")
 		var r status.Report
 		if code := exitOf(err); code >= 0 && code <= 2 && json.Unmarshal([]byte(said), &r) == nil && want(r) {
 			return r
 		}
-		last = said
+		last, failed = said, err
 	}
-	s.t.Fatalf("%s did not come; last status: %s", what, last)
+	s.t.Fatalf("%s did not come; services %v, helpers %v; last status: %v\n%s",
+		what, s.processes("smime-agent.exe"), s.processes("smime-helper.exe"), failed, last)
 	return status.Report{}
 }
