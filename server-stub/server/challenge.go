@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -58,46 +57,50 @@ func (s *Server) Confirm(ctx context.Context, req *controlv1.ConfirmRequest) (*c
 	}
 	var record *store.Request
 	var verdict error
-	hash, now := challenge.Hash(serial, req.GetCode()), s.now()
-	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if record, err = ledger.RequestOf(tx, serial); err != nil {
-			return err
+	device, hash, now := deviceOf(ctx), challenge.Hash(serial, req.GetCode()), s.now()
+	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
+		record, verdict, err = takeCode(tx, serial, device, hash, now)
+		if err == nil && record == nil {
+			err = unknown
 		}
-		if record == nil || record.Device != deviceOf(ctx) {
-			return unknown
-		}
-		var open store.Challenge
-		found, err := store.GetJSON(tx, store.Challenges, serial[:], &open)
-		if err != nil || !found {
-			verdict = challenge.ErrWrong
-			return err
-		}
-		if verdict = challenge.Judge(&open, hash, now); verdict == nil {
-			err = noteConfirmed(tx, serial, record, open, now)
-		}
-		if err != nil {
-			return err
-		}
-		return store.PutJSON(tx, store.Challenges, serial[:], open)
+		return err
 	})
-	if err != nil || verdict != nil {
-		return nil, cmp.Or(err, refuseCode(verdict))
+	if err != nil { // before all else: of a caller that gave up, the write may still come, and set the rest
+		return nil, err
+	}
+	if verdict != nil {
+		return nil, refuseCode(verdict)
 	}
 	s.log.Info("mailbox code accepted", "device", record.Device, "reference", serial.String())
 	outcome, err := s.outcomeNow(ctx, serial, record)
 	return &controlv1.ConfirmResponse{Outcome: outcome}, err
 }
 
-// refuseCode says what is wrong with a code; nil if nothing is.
-func refuseCode(verdict error) error {
-	switch {
-	case verdict == nil:
-		return nil
-	case errors.Is(verdict, challenge.ErrExpired):
-		return refuse(controlv1.Reason_REASON_CODE_EXPIRED, "The code has expired; another one is mailed.")
-	default:
-		return refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is not the one that was mailed last for this request.")
+// takeCode judges a code and notes what comes of it; no record if the device has
+// no such request.
+func takeCode(tx store.Tx, serial ca.Serial, device string, hash []byte, now time.Time) (record *store.Request, verdict, err error) {
+	record, err = ledger.RequestOf(tx, serial)
+	if err != nil || record == nil || record.Device != device {
+		return nil, nil, err
 	}
+	var open store.Challenge
+	found, err := store.GetJSON(tx, store.Challenges, serial[:], &open)
+	if err != nil || !found {
+		return record, challenge.ErrWrong, err
+	}
+	if verdict = challenge.Judge(&open, hash, now); verdict == nil {
+		if err := noteConfirmed(tx, serial, record, open, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	return record, verdict, store.PutJSON(tx, store.Challenges, serial[:], open)
+}
+
+func refuseCode(verdict error) error {
+	if errors.Is(verdict, challenge.ErrExpired) {
+		return refuse(controlv1.Reason_REASON_CODE_EXPIRED, "The code has expired; another one is mailed.")
+	}
+	return refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is not the one that was mailed last for this request.")
 }
 
 func noteConfirmed(tx store.Tx, serial ca.Serial, r *store.Request, c store.Challenge, now time.Time) error {
