@@ -211,7 +211,6 @@ func (s *Server) mailCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 			code := challenge.New()
 			codes[m.Mailbox] = code
 			m.Hash, m.Expires, m.Tried, m.Sent, m.Wrong = challenge.Hash(serial, code), now.Add(challenge.Life), now, time.Time{}, 0
-			m.Mails++
 		}
 		return store.PutJSON(tx, store.Challenges, serial[:], open)
 	})
@@ -239,7 +238,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		if codes[m.Mailbox] == "" {
 			continue
 		}
-		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails, rand.Text()[:8])
+		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails+1, rand.Text()[:8])
 		message, err := mail.Code(s.mail.Sender(force.policy.Organization.Name, force.policy.Contact), m.Mailbox, codes[m.Mailbox], host, locale, id, m.Expires, s.now())
 		if err != nil {
 			s.log.Error("mailbox code cannot be written", "error", err)
@@ -247,16 +246,19 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		}
 		messages = append(messages, message)
 	}
-	var sent []string
+	var sent, lost []string
 	defer func() { s.observe.Mails(len(sent), len(messages)-len(sent)) }()
 	for i, err := range s.mail.Mailer.Send(ctx, messages) {
-		if err != nil {
-			s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
+		switch {
+		case err == nil:
+			sent = append(sent, messages[i].To)
 			continue
+		case mail.Permanent(err):
+			lost = append(lost, messages[i].To)
 		}
-		sent = append(sent, messages[i].To)
+		s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
 	}
-	if err := s.noteSent(ctx, serial, sent); err != nil {
+	if err := s.noteMailed(context.WithoutCancel(ctx), serial, sent, lost); err != nil {
 		s.log.Error("mailed code cannot be noted", "reference", serial.String(), "error", err)
 	}
 }
@@ -275,15 +277,22 @@ func (s *Server) whereAndHow(r *store.Request) (host, locale string) {
 	return host, locale
 }
 
-func (s *Server) noteSent(ctx context.Context, serial ca.Serial, sent []string) error {
+// noteMailed counts the codes that were mailed, or that the mail server will never
+// take. One that it cannot take at the moment costs the mailbox none of its codes.
+func (s *Server) noteMailed(ctx context.Context, serial ca.Serial, sent, lost []string) error {
 	return s.store.Update(ctx, func(tx store.Tx) error {
 		var c store.Challenge
 		if _, err := store.GetJSON(tx, store.Challenges, serial[:], &c); err != nil {
 			return err
 		}
 		for i := range c.Mailboxes {
-			if slices.Contains(sent, c.Mailboxes[i].Mailbox) {
-				c.Mailboxes[i].Sent = s.now()
+			m := &c.Mailboxes[i]
+			took := slices.Contains(sent, m.Mailbox)
+			if took {
+				m.Sent = s.now()
+			}
+			if took || slices.Contains(lost, m.Mailbox) {
+				m.Mails++
 			}
 		}
 		return store.PutJSON(tx, store.Challenges, serial[:], c)
