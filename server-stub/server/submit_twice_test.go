@@ -120,7 +120,12 @@ func atWork(t *testing.T, c Config) (s *Server, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, context.WithValue(t.Context(), deviceKey{}, device.ID)
+	return s, asDevice(t, device.ID)
+}
+
+// asDevice is a call of a device.
+func asDevice(t *testing.T, id string) context.Context {
+	return context.WithValue(t.Context(), deviceKey{}, id)
 }
 
 // TestSubmitTwice: of the same submission sent twice at once, as a device does
