@@ -97,7 +97,7 @@ func (m *Metrics) Watch(source Source) error {
 	}
 	for _, g := range []prometheus.Collector{
 		gauge("smime_server_devices_heard", "Devices that called since the server was started.", func(f Facts) float64 { return float64(f.Devices) }),
-		gauge("smime_server_calls_held", "Devices whose call was held open.", func(f Facts) float64 { return float64(f.Held) }),
+		gauge("smime_server_calls_held", "Calls that are held open.", func(f Facts) float64 { return float64(f.Held) }),
 		gauge("smime_server_requests_pending", "Requests that wait for an administrator.", func(f Facts) float64 { return float64(f.Pending) }),
 		gauge("smime_server_issuing_ca_end_seconds", "When the issuing CA ends, in Unix time.", func(f Facts) float64 { return float64(f.IssuingEnds.Unix()) }),
 		gauge("smime_server_root_list_end_seconds", "When the root's revocation list ends, in Unix time.", func(f Facts) float64 { return float64(f.RootListEnds.Unix()) }),
