@@ -57,6 +57,7 @@ func (s *Server) Facts() (metrics.Facts, error) {
 	s.fleet.mu.Lock()
 	f.Devices = len(s.fleet.devices)
 	s.fleet.mu.Unlock()
+	f.Connections, f.Handshakes = s.door.Counts()
 	err := s.store.View(func(tx store.Tx) error {
 		tx.Range(store.Pending, nil, nil, func([]byte, []byte) bool { f.Pending++; return true })
 		return nil
