@@ -110,7 +110,7 @@ func (m *Metrics) Watch(source Source) error {
 	}
 	for _, g := range []prometheus.Collector{
 		gauge("smime_server_devices_heard", "Devices that called since the server was started.", func(f Facts) float64 { return float64(f.Devices) }),
-		gauge("smime_server_calls_held", "Devices whose call was held open.", func(f Facts) float64 { return float64(f.Held) }),
+		gauge("smime_server_calls_held", "Calls that are held open.", func(f Facts) float64 { return float64(f.Held) }),
 		gauge("smime_server_connections", "Connections that are open.", func(f Facts) float64 { return float64(f.Connections) }),
 		gauge("smime_server_handshakes", "Of these, those in the TLS handshake.", func(f Facts) float64 { return float64(f.Handshakes) }),
 		gauge("smime_server_requests_pending", "Requests that wait for an administrator.", func(f Facts) float64 { return float64(f.Pending) }),
