@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +78,66 @@ func TestOverloadedServer(t *testing.T) {
 		t.Error("nobody was refused: the server was not overloaded")
 	}
 	t.Logf("%d refusals", refused.Load())
+	verifyStorm(t, dir, c.addr, orders)
+	c.stop(t)
+}
+
+// TestManyHandshakes: 150 devices come at once to a server that shakes hands with 4
+// of one address at a time, and these places are taken by some that say nothing. Who
+// is turned away comes again, as agents do. In the end each has its one certificate.
+func TestManyHandshakes(t *testing.T) {
+	long(t)
+	const devices, places = 150, 4
+	dir := found(t)
+	setting(t, dir, "max_handshakes", strconv.Itoa(2*places))
+	setting(t, dir, "metrics", "127.0.0.1:0")
+	c := serve(t, dir)
+	machines := fleetOf(t, dir, c.addr, devices, 1)
+	for _, m := range machines {
+		m.dial(t, dir, c.addr)
+		users := []*controlv1.UserPresence{{User: "uid:1000", Account: "alice"}}
+		if _, err := m.Sync(t.Context(), &controlv1.SyncRequest{Users: users}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range places {
+		silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", c.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = silent.Close() }()
+	}
+	for !strings.Contains(c.read(t, "/metrics"), fmt.Sprintf("smime_server_handshakes %d\n", places)) {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	orders := make([]*order, devices)
+	var turnedAway atomic.Int64
+	atOnce(t, devices, devices, func(i int) error {
+		_, csr := newCSR(t)
+		orders[i] = &order{submit: wanted(i, csr)}
+		for {
+			conn := dialTest(t, dir, c.addr, &machines[i].identity)
+			machines[i].ControlServiceClient = controlv1.NewControlServiceClient(conn)
+			err := orders[i].send(ctx, nil, machines[i])
+			_ = conn.Close()
+			if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+				return err
+			}
+			turnedAway.Add(1)
+			time.Sleep(100*time.Millisecond + rand.N(400*time.Millisecond))
+		}
+	})
+	if turnedAway.Load() < devices {
+		t.Errorf("%d were turned away: the places were free", turnedAway.Load())
+	}
+	figures := c.read(t, "/metrics")
+	for _, want := range []string{`connections_total{result="refused_address"}`, `connections_total{result="stalled"}`} {
+		if !strings.Contains(figures, want) {
+			t.Errorf("the figures have no %s", want)
+		}
+	}
 	verifyStorm(t, dir, c.addr, orders)
 	c.stop(t)
 }

@@ -1,4 +1,5 @@
-// Package gate finds out who calls, once per connection.
+// Package gate finds out who calls, once per connection, and bounds what
+// connections cost before that is known.
 package gate
 
 import (
@@ -26,12 +27,18 @@ func (Caller) AuthType() string { return "smime-agent" }
 type identifying struct {
 	credentials.TransportCredentials
 	transport *ca.Transport
+	door      *Door
 }
 
-// ServerHandshake runs TLS and finds out who calls.
+// ServerHandshake runs TLS and finds out who calls, where the door has a place.
 func (i identifying) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := i.TransportCredentials.ServerHandshake(raw)
+	v, err := i.door.enter(raw)
 	if err != nil {
+		return nil, nil, err
+	}
+	conn, info, err := i.TransportCredentials.ServerHandshake(v)
+	if err != nil {
+		i.door.failed(v)
 		return nil, nil, err
 	}
 	who := Caller{}
@@ -42,15 +49,31 @@ func (i identifying) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 			who.Identity, who.Known = identity, err == nil
 		}
 	}
-	return conn, who, nil
+	if err := i.door.admit(v, who.Known); err != nil {
+		return nil, nil, err
+	}
+	return admitted{Conn: conn, v: v}, who, nil
+}
+
+// admitted is a connection that is through; closing it makes room for another.
+type admitted struct {
+	net.Conn
+	v *visitor
+}
+
+// Close closes the connection.
+func (a admitted) Close() error {
+	a.v.door.leave(a.v)
+	return a.Conn.Close()
 }
 
 // Clone copies the credentials, as [credentials.TransportCredentials] asks.
 func (i identifying) Clone() credentials.TransportCredentials {
-	return identifying{TransportCredentials: i.TransportCredentials.Clone(), transport: i.transport}
+	i.TransportCredentials = i.TransportCredentials.Clone()
+	return i
 }
 
-// New wraps TLS.
-func New(tls credentials.TransportCredentials, transport *ca.Transport) credentials.TransportCredentials {
-	return identifying{TransportCredentials: tls, transport: transport}
+// New wraps TLS. Connections that were made with a copy of it share the door.
+func New(tls credentials.TransportCredentials, transport *ca.Transport, door *Door) credentials.TransportCredentials {
+	return identifying{TransportCredentials: tls, transport: transport, door: door}
 }

@@ -141,6 +141,32 @@ func TestOneRefusalLeavesTheOthers(t *testing.T) {
 	}
 }
 
+// TestRefusedSession: what the mail server has against this server, be it in words
+// as final as those against a recipient, is not said of the mails.
+func TestRefusedSession(t *testing.T) {
+	message := []mail.Message{{To: "a@example.com", From: "pki@example.com", Subject: "x", Text: "x", Date: time.Now()}}
+	s := startMail(t)
+	s.Refuse("pki@example.com", 550)
+	if err := (mail.Server{Address: s.Addr, Security: mail.Clear}).Send(t.Context(), message)[0]; err == nil || mail.Refused(err) || mail.Permanent(err) {
+		t.Errorf("a sender that is refused: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = conn.Write([]byte("554 no mail from here\r\n"))
+			_ = conn.Close()
+		}
+	}()
+	err = mail.Server{Address: l.Addr().String(), Security: mail.Clear}.Send(t.Context(), message)[0]
+	if err == nil || !strings.Contains(err.Error(), "554") || mail.Refused(err) || mail.Permanent(err) {
+		t.Errorf("a server that greets with 554: %v", err)
+	}
+}
+
 // TestHangingServer ends a session with a mail server that says nothing.
 func TestHangingServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -165,19 +165,44 @@ func sendOne(client *smtp.Client, m Message) error {
 		return fmt.Errorf("send mail: sender refused: %w", err)
 	}
 	if err := client.Rcpt(m.To); err != nil {
-		return fmt.Errorf("send mail: recipient refused: %w", err)
+		return ofMail("send mail: recipient refused", err)
 	}
 	w, err := client.Data()
 	if err != nil {
-		return fmt.Errorf("send mail: %w", err)
+		return ofMail("send mail", err)
 	}
 	if _, err := w.Write(data); err != nil {
 		return fmt.Errorf("send mail: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return fmt.Errorf("send mail: %w", err)
+		return ofMail("send mail", err)
 	}
 	return nil
+}
+
+// answer is what the mail server said to one mail.
+type answer struct {
+	what  string
+	reply *textproto.Error
+}
+
+func (a *answer) Error() string { return a.what + ": " + a.reply.Error() }
+
+func (a *answer) Unwrap() error { return a.reply }
+
+// ofMail marks what the mail server said to a mail; a session that broke says nothing of it.
+func ofMail(what string, err error) error {
+	if reply, ok := errors.AsType[*textproto.Error](err); ok {
+		return &answer{what, reply}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Refused says that the mail server did not take this mail, but may take others:
+// it said nothing against the sender, and is there.
+func Refused(err error) bool {
+	_, ok := errors.AsType[*answer](err)
+	return ok || errors.Is(err, ErrAddress)
 }
 
 // Permanent says that the same mail would be refused again (RFC 5321, 4.2.1: a
@@ -186,6 +211,6 @@ func Permanent(err error) bool {
 	if errors.Is(err, ErrAddress) {
 		return true
 	}
-	reply, ok := errors.AsType[*textproto.Error](err)
-	return ok && reply.Code >= 500
+	said, ok := errors.AsType[*answer](err)
+	return ok && said.reply.Code >= 500
 }

@@ -60,7 +60,7 @@ func Start(ctx context.Context) (*Server, error) {
 // Close ends the server.
 func (s *Server) Close() error { return s.smtp.Close() }
 
-// Refuse has the server answer mails to an address with this code; 0 takes them again.
+// Refuse has the server answer mails to or from an address with this code; 0 takes them again.
 func (s *Server) Refuse(address string, code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,18 +93,23 @@ func (s *session) Logout() error { return nil }
 
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	s.from = from
-	return nil
+	return s.server.judge(from)
 }
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	if code := s.server.refuse[to]; code != 0 {
-		s.server.refused++
-		return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 1, 1}, Message: "refused by the test"}
-	}
 	s.to = to
-	return nil
+	return s.server.judge(to)
+}
+
+func (s *Server) judge(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	code := s.refuse[address]
+	if code == 0 {
+		return nil
+	}
+	s.refused++
+	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 1, 1}, Message: "refused by the test"}
 }
 
 func (s *session) Data(r io.Reader) error {

@@ -5,6 +5,7 @@ package metrics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"smime-agent/server-stub/store"
 )
 
 // Facts are what is looked up when somebody asks.
@@ -19,6 +22,8 @@ type Facts struct {
 	// Devices are those that called since the server was started, Held the calls
 	// that are held open.
 	Devices, Held int
+	// Connections are open, Handshakes of them not through the TLS handshake yet.
+	Connections, Handshakes int
 	// Pending requests wait for an administrator.
 	Pending int
 	// IssuingEnds and RootListEnds are when the issuing CA and the root's revocation list do.
@@ -39,6 +44,7 @@ type Metrics struct {
 	took     *prometheus.HistogramVec
 	outcomes *prometheus.CounterVec
 	mails    *prometheus.CounterVec
+	conns    *prometheus.CounterVec
 }
 
 // New makes figures that begin at nothing.
@@ -58,8 +64,12 @@ func New() *Metrics {
 		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "smime_server_mails_total", Help: "Mails by result: sent or failed.",
 		}, []string{"result"}),
+		conns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "smime_server_connections_total",
+			Help: "Connections by result: named, nameless (through without an identity), failed, stalled, refused, refused_address.",
+		}, []string{"result"}),
 	}
-	m.registry.MustRegister(m.calls, m.took, m.outcomes, m.mails,
+	m.registry.MustRegister(m.calls, m.took, m.outcomes, m.mails, m.conns,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -77,6 +87,9 @@ func (m *Metrics) Call(method, code string, took time.Duration) {
 
 // Submission counts a request by its outcome.
 func (m *Metrics) Submission(outcome string) { m.outcomes.WithLabelValues(outcome).Inc() }
+
+// Connection counts a connection by what became of it.
+func (m *Metrics) Connection(result string) { m.conns.WithLabelValues(result).Inc() }
 
 // Mails counts mails.
 func (m *Metrics) Mails(sent, failed int) {
@@ -97,7 +110,9 @@ func (m *Metrics) Watch(source Source) error {
 	}
 	for _, g := range []prometheus.Collector{
 		gauge("smime_server_devices_heard", "Devices that called since the server was started.", func(f Facts) float64 { return float64(f.Devices) }),
-		gauge("smime_server_calls_held", "Devices whose call was held open.", func(f Facts) float64 { return float64(f.Held) }),
+		gauge("smime_server_calls_held", "Calls that are held open.", func(f Facts) float64 { return float64(f.Held) }),
+		gauge("smime_server_connections", "Connections that are open.", func(f Facts) float64 { return float64(f.Connections) }),
+		gauge("smime_server_handshakes", "Of these, those in the TLS handshake.", func(f Facts) float64 { return float64(f.Handshakes) }),
 		gauge("smime_server_requests_pending", "Requests that wait for an administrator.", func(f Facts) float64 { return float64(f.Pending) }),
 		gauge("smime_server_issuing_ca_end_seconds", "When the issuing CA ends, in Unix time.", func(f Facts) float64 { return float64(f.IssuingEnds.Unix()) }),
 		gauge("smime_server_root_list_end_seconds", "When the root's revocation list ends, in Unix time.", func(f Facts) float64 { return float64(f.RootListEnds.Unix()) }),
@@ -146,7 +161,11 @@ func check(ctx context.Context, source Source, now time.Time, log *slog.Logger) 
 	var h health
 	if err := source.Healthy(ctx); err != nil {
 		log.Error("health: nothing can be recorded", "error", err)
-		h.Problems = append(h.Problems, "Nothing can be recorded. Look at the disk, and at the server's log.")
+		problem := "Nothing can be recorded. Look at the disk, and at the server's log."
+		if errors.Is(err, store.ErrLost) {
+			problem = "The database has lost what it had acknowledged, or is an older copy. Find the right one, or accept this one by restarting the server."
+		}
+		h.Problems = append(h.Problems, problem)
 	}
 	facts, err := source.Facts()
 	switch {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -100,7 +101,11 @@ func (d *Desk) Run(ctx context.Context) {
 		began := time.Now()
 		err := d.Pass(ctx)
 		wait = max(settle, share*time.Since(began))
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, ErrTurn): // nobody there hears of what this server was told
+			wait = max(wait, firstAgain)
+		default:
 			d.Log.Error("directory not brought up to date", "error", err)
 			wait = max(wait, d.backoff())
 		}
@@ -209,23 +214,24 @@ type wish struct {
 }
 
 // Pass brings every mailbox whose wish has changed, or that was not looked at for
-// a day, to what the ledger wants.
+// a day, to what the ledger wants. [ErrTurn] while another server is at it,
+// [ErrDirectory] if the directory cannot be asked.
 func (d *Desk) Pass(ctx context.Context) (err error) {
 	d.passing.Lock()
 	defer d.passing.Unlock()
-	wishes, err := d.wishes("")
-	if err != nil || d.Dial == nil {
+	due, err := d.due()
+	if err != nil || len(due) == 0 || d.Dial == nil {
 		return err
 	}
-	now := d.Now()
-	due := slices.DeleteFunc(wishes, func(w *wish) bool { return !w.due(now) })
-	if len(due) == 0 {
-		return nil
-	}
-	if mine, err := d.Hold(ctx); err != nil || !mine {
+	if err := d.turn(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Release(ctx)) }()
+	if _, shared := d.Store.(store.Shared); shared { // whoever had the turn before may have done it, or other things since
+		if due, err = d.due(); err != nil {
+			return err
+		}
+	}
 	session, err := d.Dial(ctx)
 	if err != nil {
 		return d.unreached(err)
@@ -236,7 +242,7 @@ func (d *Desk) Pass(ctx context.Context) (err error) {
 			return err
 		}
 		if i%turnPart == turnPart-1 {
-			if mine, err := d.Hold(ctx); err != nil || !mine {
+			if err := d.turn(ctx); err != nil {
 				return err
 			}
 		}
@@ -254,6 +260,21 @@ func (d *Desk) Pass(ctx context.Context) (err error) {
 	return nil
 }
 
+func (d *Desk) due() ([]*wish, error) {
+	wishes, err := d.wishes("")
+	now := d.Now()
+	return slices.DeleteFunc(wishes, func(w *wish) bool { return !w.due(now) }), err
+}
+
+// turn takes or prolongs the turn at the directory.
+func (d *Desk) turn(ctx context.Context) error {
+	mine, err := d.Hold(ctx)
+	if err == nil && !mine {
+		return ErrTurn
+	}
+	return err
+}
+
 // turnPart is how many mailboxes are written before the turn is prolonged.
 const turnPart = 50
 
@@ -262,7 +283,7 @@ func (d *Desk) unreached(err error) error {
 	defer d.mu.Unlock()
 	d.failures++
 	d.trouble = err.Error()
-	return err
+	return fmt.Errorf("%w: %w", ErrDirectory, err)
 }
 
 // wishes makes the wish of each mailbox that has ever had a certificate, sorted.
@@ -394,4 +415,11 @@ func serialOf(w *wish) string {
 	return w.chosen.serial
 }
 
-var errNoDirectory = errors.New("this server has no directory; set directory in server.yaml and start it again")
+var (
+	// ErrNoDirectory: there is none to write to.
+	ErrNoDirectory = errors.New("this server has no directory")
+	// ErrDirectory: it cannot be asked now.
+	ErrDirectory = errors.New("the directory cannot be brought up to date")
+	// ErrTurn: another server writes to it.
+	ErrTurn = errors.New("another server writes to the directory")
+)

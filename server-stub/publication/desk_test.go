@@ -322,18 +322,44 @@ func TestDeskTurn(t *testing.T) {
 		b.add("employee-dual", true, fmt.Sprintf("p%03d@example.com", i))
 	}
 	b.held = []bool{false}
-	b.pass()
+	if err := b.Pass(t.Context()); !errors.Is(err, ErrTurn) {
+		t.Errorf("out of turn: %v", err)
+	}
 	if b.told != 0 || b.released != 0 {
 		t.Errorf("wrote %d out of turn", b.told)
 	}
 	b.held = []bool{true, false}
-	b.pass()
+	if err := b.Pass(t.Context()); !errors.Is(err, ErrTurn) {
+		t.Errorf("with the turn lost: %v", err)
+	}
 	if b.told != turnPart-1 {
 		t.Errorf("wrote %d, want to stop at %d", b.told, turnPart-1)
 	}
 	b.pass()
 	if b.told != turnPart+5 || len(b.published) != turnPart+5 {
 		t.Errorf("wrote %d of %d", b.told, len(b.published))
+	}
+}
+
+// shared is a store that other servers write to as well.
+type shared struct{ store.Store }
+
+// Listen is [store.Shared]'s.
+func (shared) Listen(ctx context.Context, _ func(string), _ func()) { <-ctx.Done() }
+
+// TestDeskAfterAnother: what is written is what is wanted when the turn is ours,
+// not what was before another server had it.
+func TestDeskAfterAnother(t *testing.T) {
+	b := newBureau(t)
+	b.Store = shared{b.Store}
+	p := b.add("employee-dual", true, ann)
+	b.Hold = func(context.Context) (bool, error) {
+		p.RevokedAt = timestamppb.New(b.now)
+		return true, nil
+	}
+	b.pass()
+	if w := b.published[ann]; b.told != 1 || len(w.Certificate) != 0 {
+		t.Errorf("told %d times, a certificate of %d octets that is revoked meanwhile", b.told, len(w.Certificate))
 	}
 }
 
@@ -348,7 +374,7 @@ func TestDeskWithoutDirectory(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	send := func(*controlv1.ListPublicationsResponse) error { return nil }
-	if err := b.List(t.Context(), &controlv1.ListPublicationsRequest{Now: true}, send); !errors.Is(err, errNoDirectory) {
+	if err := b.List(t.Context(), &controlv1.ListPublicationsRequest{Now: true}, send); !errors.Is(err, ErrNoDirectory) {
 		t.Errorf("asked to write at once: %v", err)
 	}
 }

@@ -13,11 +13,12 @@ import (
 // listPart is how many publications one message carries.
 const listPart = 100
 
-// List gives every mailbox that has, or had, a certificate to encrypt to.
+// List gives every mailbox that has, or had, a certificate to encrypt to. Where the
+// directory is to be brought up to date first: [ErrNoDirectory], and as [Desk.Pass].
 func (d *Desk) List(ctx context.Context, req *controlv1.ListPublicationsRequest, send func(*controlv1.ListPublicationsResponse) error) error {
 	if req.GetNow() {
 		if d.Dial == nil {
-			return errNoDirectory
+			return ErrNoDirectory
 		}
 		if err := d.again(ctx); err != nil {
 			return err

@@ -3,6 +3,7 @@
 package remind
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -60,7 +61,8 @@ var errHeld = errors.New("another server reminds")
 // Send sends the reminders that are due: for certificates that end within a
 // stage and were not renewed by themselves. Each is sent once for each stage:
 // what was sent is noted after the mail server took it, so a crash in between
-// sends it again, under the same Message-ID. Where several stages have passed,
+// sends it again, under the same Message-ID. An owner whose mailbox takes nothing
+// at the moment is told next time, and holds nobody up. Where several stages have passed,
 // only the last is told. Of several servers one at a time does it, and the next
 // finds it done. It gives how many owners were told.
 func (r *Reminders) Send(ctx context.Context, p *policy.Policy) (told int, err error) {
@@ -75,20 +77,21 @@ func (r *Reminders) Send(ctx context.Context, p *policy.Policy) (told int, err e
 	if err != nil || len(list) == 0 {
 		return 0, err
 	}
+	var refused error
 	for batch := range slices.Chunk(list, mailBatch) {
 		if err := r.prolong(ctx); err != nil {
 			return told, err
 		}
-		n, err := r.tellOwners(ctx, p, batch)
+		n, one, err := r.tellOwners(ctx, p, batch)
 		told += n
-		if err != nil {
+		if refused = cmp.Or(refused, one); err != nil {
 			return told, err
 		}
 	}
 	if err := r.prolong(ctx); err != nil {
 		return told, err
 	}
-	return told, r.tellAdministrator(ctx, p, list)
+	return told, errors.Join(refused, r.tellAdministrator(ctx, p, list))
 }
 
 func (r *Reminders) prolong(ctx context.Context) error {

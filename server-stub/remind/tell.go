@@ -14,7 +14,8 @@ import (
 )
 
 // tellOwners sends a batch, and notes what the mail server took, or will never take.
-func (r *Reminders) tellOwners(ctx context.Context, p *policy.Policy, batch []*reminder) (told int, err error) {
+// Refused is what it said to a mail that it may take later, err what keeps it from taking others.
+func (r *Reminders) tellOwners(ctx context.Context, p *policy.Policy, batch []*reminder) (told int, refused, err error) {
 	var open []*reminder
 	var messages []mail.Message
 	for _, d := range batch {
@@ -23,14 +24,14 @@ func (r *Reminders) tellOwners(ctx context.Context, p *policy.Policy, batch []*r
 		}
 		m, err := mail.Reminder(r.Mail.Sender(p.Organization.Name, p.Contact), d.facts, d.locale, r.Now())
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		// The stage and not the day: sent again after a crash, it is the same mail.
 		m.ID = fmt.Sprintf("reminder.%s.%d", d.entry.GetSerial(), d.stage)
 		open, messages = append(open, d), append(messages, m)
 	}
 	if len(open) == 0 {
-		return 0, nil
+		return 0, nil, nil
 	}
 	var noted []*reminder
 	defer func() { r.Sent(told, len(messages)-told) }()
@@ -42,13 +43,16 @@ func (r *Reminders) tellOwners(ctx context.Context, p *policy.Policy, batch []*r
 			told++
 		case mail.Permanent(failed):
 			d.noted.Owner, d.noted.OwnerFailed = r.Now(), failed.Error()
+		case mail.Refused(failed):
+			refused = failed
+			continue
 		default:
 			err = failed
 			continue
 		}
 		noted = append(noted, d)
 	}
-	return told, errors.Join(r.note(ctx, noted), err)
+	return told, refused, errors.Join(r.note(ctx, noted), err)
 }
 
 // tellAdministrator sends one mail on all that an administrator has not heard of.

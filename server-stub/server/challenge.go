@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -58,46 +57,50 @@ func (s *Server) Confirm(ctx context.Context, req *controlv1.ConfirmRequest) (*c
 	}
 	var record *store.Request
 	var verdict error
-	hash, now := challenge.Hash(serial, req.GetCode()), s.now()
-	err = s.store.Update(ctx, func(tx store.Tx) error {
-		if record, err = ledger.RequestOf(tx, serial); err != nil {
-			return err
+	device, hash, now := deviceOf(ctx), challenge.Hash(serial, req.GetCode()), s.now()
+	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
+		record, verdict, err = takeCode(tx, serial, device, hash, now)
+		if err == nil && record == nil {
+			err = unknown
 		}
-		if record == nil || record.Device != deviceOf(ctx) {
-			return unknown
-		}
-		var open store.Challenge
-		found, err := store.GetJSON(tx, store.Challenges, serial[:], &open)
-		if err != nil || !found {
-			verdict = challenge.ErrWrong
-			return err
-		}
-		if verdict = challenge.Judge(&open, hash, now); verdict == nil {
-			err = noteConfirmed(tx, serial, record, open, now)
-		}
-		if err != nil {
-			return err
-		}
-		return store.PutJSON(tx, store.Challenges, serial[:], open)
+		return err
 	})
-	if err != nil || verdict != nil {
-		return nil, cmp.Or(err, refuseCode(verdict))
+	if err != nil { // before all else: of a caller that gave up, the write may still come, and set the rest
+		return nil, err
+	}
+	if verdict != nil {
+		return nil, refuseCode(verdict)
 	}
 	s.log.Info("mailbox code accepted", "device", record.Device, "reference", serial.String())
 	outcome, err := s.outcomeNow(ctx, serial, record)
 	return &controlv1.ConfirmResponse{Outcome: outcome}, err
 }
 
-// refuseCode says what is wrong with a code; nil if nothing is.
-func refuseCode(verdict error) error {
-	switch {
-	case verdict == nil:
-		return nil
-	case errors.Is(verdict, challenge.ErrExpired):
-		return refuse(controlv1.Reason_REASON_CODE_EXPIRED, "The code has expired; another one is mailed.")
-	default:
-		return refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is not the one that was mailed last for this request.")
+// takeCode judges a code and notes what comes of it; no record if the device has
+// no such request.
+func takeCode(tx store.Tx, serial ca.Serial, device string, hash []byte, now time.Time) (record *store.Request, verdict, err error) {
+	record, err = ledger.RequestOf(tx, serial)
+	if err != nil || record == nil || record.Device != device {
+		return nil, nil, err
 	}
+	var open store.Challenge
+	found, err := store.GetJSON(tx, store.Challenges, serial[:], &open)
+	if err != nil || !found {
+		return record, challenge.ErrWrong, err
+	}
+	if verdict = challenge.Judge(&open, hash, now); verdict == nil {
+		if err := noteConfirmed(tx, serial, record, open, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	return record, verdict, store.PutJSON(tx, store.Challenges, serial[:], open)
+}
+
+func refuseCode(verdict error) error {
+	if errors.Is(verdict, challenge.ErrExpired) {
+		return refuse(controlv1.Reason_REASON_CODE_EXPIRED, "The code has expired; another one is mailed.")
+	}
+	return refuse(controlv1.Reason_REASON_CODE_WRONG, "The code is not the one that was mailed last for this request.")
 }
 
 func noteConfirmed(tx store.Tx, serial ca.Serial, r *store.Request, c store.Challenge, now time.Time) error {
@@ -208,7 +211,6 @@ func (s *Server) mailCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 			code := challenge.New()
 			codes[m.Mailbox] = code
 			m.Hash, m.Expires, m.Tried, m.Sent, m.Wrong = challenge.Hash(serial, code), now.Add(challenge.Life), now, time.Time{}, 0
-			m.Mails++
 		}
 		return store.PutJSON(tx, store.Challenges, serial[:], open)
 	})
@@ -236,7 +238,7 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		if codes[m.Mailbox] == "" {
 			continue
 		}
-		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails, rand.Text()[:8])
+		id := fmt.Sprintf("code.%s.%d.%s", serial, m.Mails+1, rand.Text()[:8])
 		message, err := mail.Code(s.mail.Sender(force.policy.Organization.Name, force.policy.Contact), m.Mailbox, codes[m.Mailbox], host, locale, id, m.Expires, s.now())
 		if err != nil {
 			s.log.Error("mailbox code cannot be written", "error", err)
@@ -244,16 +246,19 @@ func (s *Server) sendCodes(ctx context.Context, serial ca.Serial, r *store.Reque
 		}
 		messages = append(messages, message)
 	}
-	var sent []string
+	var sent, lost []string
 	defer func() { s.observe.Mails(len(sent), len(messages)-len(sent)) }()
 	for i, err := range s.mail.Mailer.Send(ctx, messages) {
-		if err != nil {
-			s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
+		switch {
+		case err == nil:
+			sent = append(sent, messages[i].To)
 			continue
+		case mail.Permanent(err):
+			lost = append(lost, messages[i].To)
 		}
-		sent = append(sent, messages[i].To)
+		s.log.Error("mailbox code cannot be mailed", "reference", serial.String(), "mailbox", messages[i].To, "error", err)
 	}
-	if err := s.noteSent(ctx, serial, sent); err != nil {
+	if err := s.noteMailed(context.WithoutCancel(ctx), serial, sent, lost); err != nil {
 		s.log.Error("mailed code cannot be noted", "reference", serial.String(), "error", err)
 	}
 }
@@ -272,15 +277,22 @@ func (s *Server) whereAndHow(r *store.Request) (host, locale string) {
 	return host, locale
 }
 
-func (s *Server) noteSent(ctx context.Context, serial ca.Serial, sent []string) error {
+// noteMailed counts the codes that were mailed, or that the mail server will never
+// take. One that it cannot take at the moment costs the mailbox none of its codes.
+func (s *Server) noteMailed(ctx context.Context, serial ca.Serial, sent, lost []string) error {
 	return s.store.Update(ctx, func(tx store.Tx) error {
 		var c store.Challenge
 		if _, err := store.GetJSON(tx, store.Challenges, serial[:], &c); err != nil {
 			return err
 		}
 		for i := range c.Mailboxes {
-			if slices.Contains(sent, c.Mailboxes[i].Mailbox) {
-				c.Mailboxes[i].Sent = s.now()
+			m := &c.Mailboxes[i]
+			took := slices.Contains(sent, m.Mailbox)
+			if took {
+				m.Sent = s.now()
+			}
+			if took || slices.Contains(lost, m.Mailbox) {
+				m.Mails++
 			}
 		}
 		return store.PutJSON(tx, store.Challenges, serial[:], c)

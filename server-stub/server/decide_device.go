@@ -58,6 +58,9 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 		m.state = state
 		m.mu.Unlock()
 	}
+	if resp.GetRevoked() {
+		a.desk.Poke()
+	}
 	a.fleet.wake(req.GetId())
 	return resp, nil
 }

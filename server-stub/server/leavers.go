@@ -67,6 +67,7 @@ func (a *admin) revokeLeavers(ctx context.Context, leavers []*controlv1.Leaver, 
 		for _, e := range entries {
 			a.fleet.wake(e.GetDeviceId())
 		}
+		a.desk.Poke()
 	}
 	return nil
 }

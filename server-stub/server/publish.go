@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/lease"
@@ -41,7 +43,16 @@ func (s *Server) Publish(ctx context.Context, req *controlv1.PublishRequest) (*c
 
 // ListPublications says what others find of each mailbox.
 func (a *admin) ListPublications(req *controlv1.ListPublicationsRequest, stream grpc.ServerStreamingServer[controlv1.ListPublicationsResponse]) error {
-	return a.desk.List(stream.Context(), req, stream.Send)
+	err := a.desk.List(stream.Context(), req, stream.Send)
+	switch {
+	case errors.Is(err, publication.ErrNoDirectory):
+		return status.Error(codes.FailedPrecondition, "This server has no directory; set directory in server.yaml and start it again.")
+	case errors.Is(err, publication.ErrTurn):
+		return status.Error(codes.FailedPrecondition, "Another server writes to the directory just now; ask again in a minute.")
+	case errors.Is(err, publication.ErrDirectory):
+		return status.Errorf(codes.FailedPrecondition, "%v; it is tried again by itself.", err)
+	}
+	return err
 }
 
 // isSettled says that the values for the directory are all filed of this report:

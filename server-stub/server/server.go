@@ -19,6 +19,7 @@ import (
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/crl"
+	"smime-agent/server-stub/gate"
 	"smime-agent/server-stub/mail"
 	"smime-agent/server-stub/policy"
 	"smime-agent/server-stub/publication"
@@ -44,6 +45,8 @@ type Settings struct {
 	// Calls is how many may be under way at once, those of administrators and those
 	// that are held open not counted: 4,096. More are told to come back.
 	Calls int
+	// Connections and Handshakes are those of [gate.Limits].
+	Connections, Handshakes int
 }
 
 func (s Settings) withDefaults() Settings {
@@ -97,6 +100,7 @@ type Observer interface {
 	Call(method, code string, took time.Duration)
 	Submission(outcome string)
 	Mails(sent, failed int)
+	Connection(result string)
 }
 
 // Server answers agents and administrators.
@@ -125,6 +129,7 @@ type Server struct {
 	// loading keeps one policy at a time coming into force.
 	loading   sync.Mutex
 	fleet     *fleet
+	door      *gate.Door
 	desk      *publication.Desk
 	crl       *crl.List
 	reminders *remind.Reminders
@@ -133,8 +138,9 @@ type Server struct {
 	life  context.Context
 	end   context.CancelFunc
 	slots chan struct{}
-	// calls are those under way that [Settings.Calls] bounds.
+	// calls are those under way that [Settings.Calls] bounds, held those of Await.
 	calls    atomic.Int64
+	held     atomic.Int64
 	stopOnce sync.Once
 	work     sync.WaitGroup
 	// starting keeps work from beginning once Stop waits for it to end.
@@ -171,6 +177,8 @@ func New(c Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.door = gate.NewDoor(gate.Limits{Connections: s.settings.Connections, Handshakes: s.settings.Handshakes},
+		func(result gate.Result) { s.observe.Connection(string(result)) }, s.log)
 	of := sha256.Sum256(s.issuer.Certificate().Raw)
 	s.crl = &crl.List{Store: s.store, Signer: s.issuer, Of: hex.EncodeToString(of[:]), Now: s.now, Log: s.log}
 	s.reminders = s.newReminders()
@@ -186,14 +194,15 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Stop ends waiting calls and writes down what was only in memory. The store
-// stays open: it is the caller's.
+// Stop ends waiting calls and unfinished handshakes, and writes down what was only
+// in memory. The store stays open: it is the caller's.
 func (s *Server) Stop() error {
 	s.stopOnce.Do(func() {
 		s.starting.Lock()
 		defer s.starting.Unlock()
 		close(s.quit)
 		s.end()
+		s.door.Shut()
 	})
 	s.work.Wait()
 	if err := s.flush(context.Background(), 0); err != nil {
@@ -272,3 +281,4 @@ type nothing struct{}
 func (nothing) Call(string, string, time.Duration) {}
 func (nothing) Submission(string)                  {}
 func (nothing) Mails(int, int)                     {}
+func (nothing) Connection(string)                  {}

@@ -50,6 +50,9 @@ func (s *Server) hear(text string) {
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return // of a newer version: the calls look for themselves
 	}
+	if w.Kind == wordChanged {
+		s.desk.Poke() // it may have been revoked
+	}
 	m := s.fleet.peek(w.Device)
 	switch {
 	case w.Kind == wordChanged && w.Device == "":

@@ -64,8 +64,19 @@ func (p *paused) View(read func(store.Tx) error) error {
 	return err
 }
 
-// overStore makes a server with one admitted device, at which alice is logged in.
+// overStore makes a server with one admitted device, at which alice is logged in,
+// and with nothing that runs beside the calls.
 func overStore(t *testing.T, db store.Store) (s *Server, ctx context.Context) {
+	t.Helper()
+	s, ctx = atWork(t, Config{Store: db})
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	return s, ctx
+}
+
+// atWork makes a server with a CA of its own, and the device.
+func atWork(t *testing.T, c Config) (s *Server, ctx context.Context) {
 	t.Helper()
 	settings := ca.Settings{CRLURL: "http://pki.example.com/crl", IssuerURL: "http://pki.example.com/ca", Reserved: true}
 	hierarchy, err := ca.Found(ca.Founding{
@@ -83,18 +94,14 @@ func overStore(t *testing.T, db store.Store) (s *Server, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, err := ca.FoundTransport("Example GmbH", time.Now())
-	if err != nil {
+	if c.Transport, err = ca.FoundTransport("Example GmbH", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	s, err = New(Config{Store: db, Issuer: issuer, Transport: transport, RootCRL: func() ([]byte, error) { return nil, nil }})
-	if err != nil {
+	c.Issuer, c.RootCRL = issuer, func() ([]byte, error) { return nil, nil }
+	if s, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	// What runs beside the calls would be held up in their stead.
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { _ = s.Stop() })
 	people := "account,mailbox,given_name,surname,display_name,department\nalice,alice@example.com,Alice,Example,,Sales\n"
 	if err := s.FirstPolicy(t.Context(), []byte(twicePolicy), []byte(people)); err != nil {
 		t.Fatal(err)
@@ -104,7 +111,7 @@ func overStore(t *testing.T, db store.Store) (s *Server, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(t.Context(), func(tx store.Tx) error {
+	err = c.Store.Update(t.Context(), func(tx store.Tx) error {
 		if err := roster.PutDevice(tx, device); err != nil {
 			return err
 		}
@@ -113,7 +120,12 @@ func overStore(t *testing.T, db store.Store) (s *Server, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, context.WithValue(t.Context(), deviceKey{}, device.ID)
+	return s, asDevice(t, device.ID)
+}
+
+// asDevice is a call of a device.
+func asDevice(t *testing.T, id string) context.Context {
+	return context.WithValue(t.Context(), deviceKey{}, id)
 }
 
 // TestSubmitTwice: of the same submission sent twice at once, as a device does
@@ -148,20 +160,10 @@ func submitTwice(t *testing.T, db store.Store) {
 		t.Fatal(err)
 	}
 	for views := 1; ; views++ {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req := &controlv1.SubmitRequest{
-			EnrollmentId: "smime-" + rand.Text(), Csr: der, Profile: "employee-dual", User: "uid:1000",
-			Mailboxes: []string{"alice@example.com"}, Store: "nss:default", Protection: "software", Reason: "first",
-		}
+		req := wish(t)
 		var quick *controlv1.SubmitResponse
 		slow.pauseAfter(views, func() {
+			var err error
 			if quick, err = s.Submit(ctx, proto.CloneOf(req)); err != nil {
 				t.Errorf("beside a call that was held up after look %d: %v", views, err)
 			}
@@ -183,6 +185,23 @@ func submitTwice(t *testing.T, db store.Store) {
 			late.GetOutcome().GetIssued() == nil {
 			t.Errorf("held up after look %d the answers differ: %v and %v", views, quick, late)
 		}
+	}
+}
+
+// wish is a submission for alice that nobody has sent yet.
+func wish(t *testing.T) *controlv1.SubmitRequest {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &controlv1.SubmitRequest{
+		EnrollmentId: "smime-" + rand.Text(), Csr: der, Profile: "employee-dual", User: "uid:1000",
+		Mailboxes: []string{"alice@example.com"}, Store: "nss:default", Protection: "software", Reason: "first",
 	}
 }
 

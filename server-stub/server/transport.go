@@ -29,7 +29,6 @@ const (
 	maxHeaders    = 8 << 10
 	maxStreams    = 64
 	writeBuffer   = 4 << 10
-	handshakeTime = 10 * time.Second
 	streamWorkers = 64
 	maxIdle       = 10 * time.Minute
 )
@@ -42,10 +41,10 @@ func (s *Server) GRPC(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, 
 		ClientCAs: s.transport.Roots(), GetCertificate: certificate, Time: s.now,
 	}
 	g := grpc.NewServer(
-		grpc.Creds(gate.New(credentials.NewTLS(config), s.transport)),
+		grpc.Creds(gate.New(credentials.NewTLS(config), s.transport, s.door)),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeaders), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(writeBuffer),
-		grpc.ConnectionTimeout(handshakeTime),
+		grpc.ConnectionTimeout(gate.HandshakeTime),
 		// A call on a worker finds a stack that has grown already. A call for which
 		// none is free gets a goroutine of its own, so held calls hold nobody up.
 		grpc.NumStreamWorkers(streamWorkers),

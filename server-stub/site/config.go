@@ -42,6 +42,8 @@ type Config struct {
 	IdentityLife    string   `yaml:"identity_life"`
 	IdentityGrace   string   `yaml:"identity_grace"`
 	MaxCalls        int      `yaml:"max_calls"`
+	MaxConnections  int      `yaml:"max_connections"`
+	MaxHandshakes   int      `yaml:"max_handshakes"`
 	Mail            Mail     `yaml:"mail"`
 	EST             EST      `yaml:"est"`
 	Store           Records  `yaml:"store"`
@@ -111,11 +113,20 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("%s: %w: %s", path, ErrConfig, text)
 }
 
-// settings reads the times.
+// settings reads bounds and times.
 func (c Config) settings() (server.Settings, error) {
-	s := server.Settings{Calls: c.MaxCalls}
-	if c.MaxCalls < 0 {
-		return s, fmt.Errorf("%s: max_calls is %d; write how many calls may be under way at once, or leave it out for 4096", ConfigFile, c.MaxCalls)
+	s := server.Settings{Calls: c.MaxCalls, Connections: c.MaxConnections, Handshakes: c.MaxHandshakes}
+	for _, f := range []struct {
+		name, what    string
+		set, standard int
+	}{
+		{"max_calls", "calls may be under way at once", c.MaxCalls, 4096},
+		{"max_connections", "connections may be open at once", c.MaxConnections, 16384},
+		{"max_handshakes", "connections may be in the TLS handshake at once", c.MaxHandshakes, 2048},
+	} {
+		if f.set < 0 {
+			return s, fmt.Errorf("%s: %w: %s is %d; write how many %s, or leave it out for %d", ConfigFile, ErrConfig, f.name, f.set, f.what, f.standard)
+		}
 	}
 	for _, f := range []struct {
 		name, text string

@@ -189,6 +189,7 @@ func override(s, by server.Settings) server.Settings {
 		}
 	}
 	s.Calls = cmp.Or(by.Calls, s.Calls)
+	s.Connections, s.Handshakes = cmp.Or(by.Connections, s.Connections), cmp.Or(by.Handshakes, s.Handshakes)
 	return s
 }
 

@@ -50,6 +50,10 @@ identity_life: 30d
 identity_grace: 30d
 # How many calls of agents may be under way at once; more are told to come back after some seconds.
 max_calls: 4096
+# How many connections may be open at once, and how many of them in the TLS handshake; more are closed, and come
+# back by themselves. An eighth of the connections may be without an identity, half of the handshakes from one address.
+max_connections: 16384
+max_handshakes: 2048
 
 # Another CA over EST (RFC 7030), for profiles whose policy says "ca: est". Without a URL there is none.
 est:

@@ -119,7 +119,8 @@ type MailboxCode struct {
 	// Tried is when the last code was made, Sent when the mail server took it.
 	Tried time.Time `json:"tried,omitzero"`
 	Sent  time.Time `json:"sent,omitzero"`
-	// Mails counts codes, Wrong wrong attempts at the last.
+	// Mails counts codes that were mailed, or never will be since the mail server
+	// refuses the address; Wrong counts wrong attempts at the last.
 	Mails     int       `json:"mails,omitempty"`
 	Wrong     int       `json:"wrong,omitempty"`
 	Confirmed time.Time `json:"confirmed,omitzero"`

@@ -207,6 +207,70 @@ func TestChallengeMailFails(t *testing.T) {
 	}
 }
 
+// TestChallengeOutlivesTheMailServer: a mail server that takes nothing for longer
+// than there are codes costs none of them. One that will never take mails for the
+// mailbox does, and the request is refused.
+func TestChallengeOutlivesTheMailServer(t *testing.T) {
+	c := &clock{}
+	post, mailing := mailServer(t)
+	s := start(t, stub.Options{Now: c.now, Mail: mailing, PolicyYAML: checkedPolicy("auto"), PeopleCSV: threePeople})
+	d := admittedDevice(t, s, alice())
+	collect := func(ref string) *controlv1.CollectResponse {
+		t.Helper()
+		got, err := d.Collect(t.Context(), &controlv1.CollectRequest{Reference: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	refused := func(want int) {
+		t.Helper()
+		for n := 0; post.Refused() < want && n < 500; n++ {
+			time.Sleep(10 * time.Millisecond) // the mail goes out beside the call
+		}
+		if got := post.Refused(); got < want {
+			t.Fatalf("%d mails are tried, want %d", got, want)
+		}
+	}
+	try := func(ref string, before int) {
+		t.Helper()
+		refused(before + 1)
+		c.advance(5 * time.Minute)
+		if collect(ref).GetChallenge() == nil {
+			t.Fatal("the challenge is over")
+		}
+	}
+	post.Refuse("alice@example.com", 451)
+	ref := challenged(t, d, 1)
+	for n := range 9 {
+		try(ref, n)
+	}
+	refused(10)
+	post.Refuse("alice@example.com", 0)
+	c.advance(5 * time.Minute)
+	collect(ref)
+	outcome, err := confirm(t, d, ref, codeIn(t, mailed(t, post, 1)[0]))
+	if err != nil || issued(t, outcome) == nil {
+		t.Fatalf("outcome %v, %v", outcome, err)
+	}
+	d = admittedDevice(t, s, alice()) // on which nothing is confirmed
+	post.Refuse("alice@example.com", 550)
+	before := post.Refused()
+	ref = challenged(t, d, 2)
+	for n := range 6 {
+		try(ref, before+n)
+	}
+	refused(before + 7)
+	var got *controlv1.CollectResponse
+	for n := 0; got.GetRefused() == nil && n < 3; n++ { // the last may not be noted yet
+		c.advance(25 * time.Hour)
+		got = collect(ref)
+	}
+	if mails := post.Refused() - before; got.GetRefused() == nil || mails > 8 {
+		t.Errorf("after %d mails that nobody will ever get: %v", mails, got)
+	}
+}
+
 // TestTwoMailboxes confirms each by its own code.
 func TestTwoMailboxes(t *testing.T) {
 	post, mailing := mailServer(t)

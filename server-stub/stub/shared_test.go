@@ -28,7 +28,7 @@ func TestSuiteOverPostgres(t *testing.T) {
 		t.Skip("this is the run over PostgreSQL")
 	}
 	cluster := pgtest.Shared(t)
-	args := []string{"-test.skip", "^Test(SuiteOverPostgres|Profiles|Servers.*)$", "-test.timeout", "8m"}
+	args := []string{"-test.skip", "^Test(SuiteOverPostgres|Profiles|Flood|StopInAFlood|Servers.*)$", "-test.timeout", "8m"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
