@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -42,11 +43,12 @@ func backup(ctx context.Context, c controlv1.AdminServiceClient, path string) (i
 	if _, err := os.Lstat(path); err == nil {
 		return 0, fmt.Errorf("%s exists", path)
 	}
-	part := path + ".part"
-	file, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, backupMode)
+	// A name of its own, so that one that was killed does not keep the next from being made.
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
 	if err != nil {
 		return 0, err
 	}
+	part := file.Name()
 	n, err := receive(ctx, c, file)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
@@ -130,10 +132,21 @@ func (a *app) restore(from string) (aside string, err error) {
 	if err := copyFile(from, next); err != nil {
 		return "", err
 	}
-	if err := os.Rename(records, aside); err != nil {
-		return "", err
+	return aside, replace(records, next, aside)
+}
+
+// replace puts next where the records are, and these aside. At no moment are there
+// none: a server that starts then would begin with new ones.
+func replace(records, next, aside string) error {
+	switch err := os.Link(records, aside); {
+	case errors.Is(err, fs.ErrExist):
+		return err
+	case err != nil: // a file system without links
+		if err := copyFile(records, aside); err != nil {
+			return err
+		}
 	}
-	return aside, os.Rename(next, records)
+	return os.Rename(next, records)
 }
 
 func copyFile(from, to string) (err error) {

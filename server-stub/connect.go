@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -96,6 +98,9 @@ func explain(err error) error {
 
 func explainStatus(st *status.Status) error {
 	err := errors.New(st.Message())
+	if slices.ContainsFunc(st.Details(), func(detail any) bool { _, ok := detail.(*errdetails.RetryInfo); return ok }) {
+		return cure(err, "Try again in a minute; if that does not help, look at the server's log.") // the server answers, and says when
+	}
 	switch st.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		// grpc writes: connection error: desc = "transport: …"

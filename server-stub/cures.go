@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bberrors "go.etcd.io/bbolt/errors"
@@ -20,11 +21,15 @@ var cures = []struct {
 	cure string
 }{
 	{func(err error) bool {
-		return missing(err) == site.ConfigFile || missing(err) == "" && errors.Is(err, fs.ErrNotExist)
+		return is(site.ConfigFile, missing(err)) || missing(err) == "" && errors.Is(err, fs.ErrNotExist)
 	},
 		`Name the data directory with --dir, or make one with "server-stub init".`},
-	{func(err error) bool { return missing(err) != "" },
+	{func(err error) bool {
+		return slices.ContainsFunc(site.Founded(), func(file string) bool { return is(file, missing(err)) })
+	},
 		"Put it back from your backup: what the server was founded with is not made again."},
+	{func(err error) bool { return missing(err) != "" },
+		"Put the file there, or name another, in " + site.ConfigFile + " or on the command line."},
 	{func(err error) bool { return errors.Is(err, site.ErrConfig) },
 		"Correct " + site.ConfigFile + "; its own comments and docs/central-management.md explain each setting."},
 	{func(err error) bool {
@@ -43,14 +48,17 @@ var cures = []struct {
 		"Let it be a file that this account can read and write."},
 }
 
-// missing is the name of a file that is not there; empty for other errors.
+// missing is the path of a file that is not there; empty for other errors.
 func missing(err error) string {
 	path, ok := errors.AsType[*fs.PathError](err)
 	if !ok || !errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
-	return strings.TrimSpace(filepath.Base(path.Path))
+	return filepath.ToSlash(path.Path)
 }
+
+// is says that a path is that of a file of the data directory.
+func is(file, path string) bool { return path == file || strings.HasSuffix(path, "/"+file) }
 
 func cureOf(err error) error {
 	for _, c := range cures {

@@ -3,12 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"smime-agent/server-stub/refusal"
+	"smime-agent/server-stub/store"
 )
 
 // TestWrongDataDirectory starts the server over a data directory in which one
@@ -50,6 +57,7 @@ func TestWrongDataDirectory(t *testing.T) {
 		{"a certificate that is none", "ca/issuing.crt", "x", "damaged", "backup"},
 		{"no key", "ca/issuing.key", missingFile, "no such file", "not made again"},
 		{"no transport key", "transport/server.key", missingFile, "no such file", "not made again"},
+		{"no password of the mail server", "server.yaml", with(mailBlock, "  server: \"127.0.0.1:25\"\n  from: a@example.com\n  password_file: nope\n"), "nope", "name another"},
 		{"records that are none", "records.db", strings.Repeat("garbage ", 4096), "records.db", "backup"},
 	} {
 		path := filepath.Join(dir, filepath.FromSlash(c.file))
@@ -89,6 +97,31 @@ func TestWrongDataDirectory(t *testing.T) {
 		t.Errorf("put right: %v", err)
 	}
 }
+
+// TestServerInTrouble: who gets an answer of the server is not asked whether it runs.
+func TestServerInTrouble(t *testing.T) {
+	for want, inside := range map[string]error{
+		"database does not answer": store.ErrUnavailable, "disk or CA": io.ErrUnexpectedEOF, "more to do than it can queue": store.ErrOverloaded,
+	} {
+		err, _ := refusal.Status(inside)
+		text := errorText(explain(fmt.Errorf("list: %w", err)))
+		sentence, cure, _ := strings.Cut(text, "\n")
+		if !strings.Contains(sentence, want) || !strings.Contains(cure, "again") || strings.Contains(cure, "running") {
+			t.Errorf("%v: %s", inside, text)
+		}
+	}
+	if text := errorText(explain(status.Error(codes.Unavailable, `connection error: desc = "transport: refused"`))); !strings.Contains(text, "running") {
+		t.Errorf("no answer at all: %s", text)
+	}
+}
+
+const mailBlock = `  server: ""              # host:port, such as smtp.example.com:587
+  security: starttls      # or tls, or none for a mail server on this machine
+  from: ""
+  administrator: ""
+  user: ""
+  password_file: ""       # in this directory, readable by the server alone
+`
 
 const missingFile = "\x00missing"
 

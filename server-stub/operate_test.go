@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -60,6 +62,9 @@ func TestBackupWhileRunning(t *testing.T) {
 			before = append(before, <-serials)
 		}
 		last = filepath.Join(copies, fmt.Sprint("records-", round))
+		if err := os.WriteFile(last+".part", []byte("of a backup that was killed"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if out := call("backup", last); !strings.Contains(out, "checked") {
 			t.Errorf("backup says %q", out)
 		}
@@ -93,6 +98,25 @@ func TestBackupWhileRunning(t *testing.T) {
 	c.stop(t)
 	if left, err := filepath.Glob(filepath.Join(dir, "backup-*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestRecordsNeverMissing: where they cannot be replaced after all, they are where
+// they were. A server that found none would begin with new ones.
+func TestRecordsNeverMissing(t *testing.T) {
+	dir := t.TempDir()
+	records, aside := filepath.Join(dir, "records.db"), filepath.Join(dir, "aside")
+	if err := os.WriteFile(records, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(records, filepath.Join(dir, "nothing"), aside); err == nil {
+		t.Error("replaced by nothing")
+	}
+	if text, err := os.ReadFile(records); err != nil || string(text) != "old" {
+		t.Errorf("the records are %q, %v", text, err)
+	}
+	if err := replace(records, filepath.Join(dir, "nothing"), aside); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("what was put aside is overwritten: %v", err)
 	}
 }
 

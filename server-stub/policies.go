@@ -12,6 +12,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/site"
 )
 
@@ -43,7 +44,9 @@ func (a *app) policyApply(verb, short string, dryRun, effects bool) *cobra.Comma
 				return cure(err, "Let partners name files and folders beside the rules that can be read.")
 			}
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
-				resp, err := upload(ctx, c, rulesText, peopleText, partners, dryRun)
+				resp, err := upload(ctx, c, &controlv1.ApplyPolicyRequest{
+					PolicyYaml: rulesText, PolicyName: nameIn(rules), PeopleCsv: peopleText, PeopleName: nameIn(people), DryRun: dryRun,
+				}, partners)
 				switch {
 				case err != nil:
 					return err
@@ -64,22 +67,33 @@ func (a *app) policyApply(verb, short string, dryRun, effects bool) *cobra.Comma
 // uploadPart is how much of a file one message carries.
 const uploadPart = 128 << 10
 
+// nameIn is how messages of the server name a file; nothing for the usual one.
+func nameIn(flag string) string {
+	if len(flag) > report.MaxText {
+		flag = filepath.Base(flag)
+	}
+	return strings.ToValidUTF8(flag, "?")
+}
+
 // upload sends both files in parts: those of a large company do not fit one message.
-func upload(ctx context.Context, c controlv1.AdminServiceClient, rules, people []byte, partners []policy.PartnerFile, dryRun bool) (*controlv1.ApplyPolicyResponse, error) {
+func upload(ctx context.Context, c controlv1.AdminServiceClient, whole *controlv1.ApplyPolicyRequest, partners []policy.PartnerFile) (*controlv1.ApplyPolicyResponse, error) {
 	stream, err := c.UploadPolicy(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rulesIn, peopleIn := bytes.NewBuffer(rules), bytes.NewBuffer(people)
+	rulesIn, peopleIn := bytes.NewBuffer(whole.GetPolicyYaml()), bytes.NewBuffer(whole.GetPeopleCsv())
 	for first := true; first || rulesIn.Len()+peopleIn.Len() > 0; first = false {
-		part := &controlv1.ApplyPolicyRequest{DryRun: dryRun, PolicyYaml: rulesIn.Next(uploadPart)}
+		part := &controlv1.ApplyPolicyRequest{DryRun: whole.GetDryRun(), PolicyYaml: rulesIn.Next(uploadPart)}
 		part.PeopleCsv = peopleIn.Next(uploadPart - len(part.GetPolicyYaml()))
+		if first {
+			part.PolicyName, part.PeopleName = whole.GetPolicyName(), whole.GetPeopleName()
+		}
 		if stream.Send(&controlv1.UploadPolicyRequest{Part: part}) != nil {
 			break // the answer says why
 		}
 	}
 	for _, f := range partners { // each in a part of its own: one is at most as large as a message
-		part := &controlv1.ApplyPolicyRequest{DryRun: dryRun, Partners: []*controlv1.PartnerFile{{Name: f.Name, Content: f.Content}}}
+		part := &controlv1.ApplyPolicyRequest{DryRun: whole.GetDryRun(), Partners: []*controlv1.PartnerFile{{Name: f.Name, Content: f.Content}}}
 		if stream.Send(&controlv1.UploadPolicyRequest{Part: part}) != nil {
 			break
 		}

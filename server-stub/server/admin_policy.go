@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,12 +18,20 @@ import (
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/compile"
 	"smime-agent/server-stub/policy"
+	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/store"
 )
 
 // ApplyPolicy checks people and rules, and puts them in force unless dry_run.
 func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyRequest) (*controlv1.ApplyPolicyResponse, error) {
-	resp, err := a.Server.ApplyPolicy(ctx, req.GetPolicyYaml(), req.GetPeopleCsv(), req.GetDryRun(), compile.Partners(req)...)
+	if err := malformed(report.Text(req.GetPolicyName(), req.GetPeopleName())); err != nil {
+		return nil, err
+	}
+	resp, err := a.applyPolicy(ctx, proposal{
+		rules:    policy.Source{Name: cmp.Or(req.GetPolicyName(), metaRules), Data: req.GetPolicyYaml()},
+		people:   policy.Source{Name: cmp.Or(req.GetPeopleName(), metaPeople), Data: req.GetPeopleCsv()},
+		partners: compile.Partners(req),
+	}, req.GetDryRun(), false)
 	if bad, ok := errors.AsType[*policy.Error](err); ok {
 		return nil, status.Error(codes.InvalidArgument, bad.Error())
 	}
@@ -31,10 +40,8 @@ func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyReque
 
 // UploadPolicy puts the parts together and applies them.
 func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadPolicyRequest, controlv1.UploadPolicyResponse]) error {
-	var rules, people []byte
-	var partners []*controlv1.PartnerFile
-	size, dryRun := 0, true
-	for {
+	whole := &controlv1.ApplyPolicyRequest{DryRun: true}
+	for size := 0; ; {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
@@ -42,14 +49,14 @@ func (a *admin) UploadPolicy(stream grpc.ClientStreamingServer[controlv1.UploadP
 		if err != nil {
 			return err
 		}
-		rules, people = append(rules, req.GetPart().GetPolicyYaml()...), append(people, req.GetPart().GetPeopleCsv()...)
-		partners = append(partners, req.GetPart().GetPartners()...)
-		dryRun, size = req.GetPart().GetDryRun(), size+proto.Size(req)
-		if size > 2*policy.MaxFile {
+		part := req.GetPart()
+		whole.PolicyYaml, whole.PeopleCsv = append(whole.GetPolicyYaml(), part.GetPolicyYaml()...), append(whole.GetPeopleCsv(), part.GetPeopleCsv()...)
+		whole.Partners, whole.DryRun = append(whole.GetPartners(), part.GetPartners()...), part.GetDryRun()
+		whole.PolicyName, whole.PeopleName = cmp.Or(part.GetPolicyName(), whole.GetPolicyName()), cmp.Or(part.GetPeopleName(), whole.GetPeopleName())
+		if size += proto.Size(req); size > 2*policy.MaxFile {
 			return status.Error(codes.InvalidArgument, "The files are too large.")
 		}
 	}
-	whole := &controlv1.ApplyPolicyRequest{PolicyYaml: rules, PeopleCsv: people, DryRun: dryRun, Partners: partners}
 	result, err := a.ApplyPolicy(stream.Context(), whole)
 	a.note(stream.Context(), "ApplyPolicy", whole, result, err)
 	if err != nil {
@@ -76,10 +83,21 @@ func (s *Server) catalog() policy.Catalog {
 	return c
 }
 
-func (s *Server) parsePolicy(rules, people []byte, partners []policy.PartnerFile) (*policy.Policy, error) {
+// proposal is a policy that may come into force: its files, by the names that
+// messages have for them.
+type proposal struct {
+	rules, people policy.Source
+	partners      []policy.PartnerFile
+}
+
+func unnamed(rules, people []byte, partners []policy.PartnerFile) proposal {
+	return proposal{policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, partners}
+}
+
+func (s *Server) parsePolicy(p proposal) (*policy.Policy, error) {
 	catalog := s.catalog()
-	catalog.Partners, catalog.Now = partners, s.now()
-	return policy.Parse(policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, catalog)
+	catalog.Partners, catalog.Now = p.partners, s.now()
+	return policy.Parse(p.rules, p.people, catalog)
 }
 
 // loadPolicy puts in force what was applied last.
@@ -129,7 +147,7 @@ func (s *Server) readPolicy() error {
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := s.parsePolicy(rules, people, partners)
+	parsed, err := s.parsePolicy(unnamed(rules, people, partners))
 	if err != nil {
 		return fmt.Errorf("policy in the records: %w", err)
 	}
@@ -140,32 +158,28 @@ func (s *Server) readPolicy() error {
 // HasPolicy says whether a policy was ever applied.
 func (s *Server) HasPolicy() bool { return s.current.Load() != nil }
 
-// ApplyPolicy checks both files and puts them in force together. What is wrong
-// is a [policy.Error], and changes nothing.
-func (s *Server) ApplyPolicy(ctx context.Context, rules, people []byte, dryRun bool, partners ...policy.PartnerFile) (*controlv1.ApplyPolicyResponse, error) {
-	return s.applyPolicy(ctx, rules, people, partners, dryRun, false)
-}
-
 // errApplied: another server was faster.
 var errApplied = errors.New("a policy is in force already")
 
-// FirstPolicy is ApplyPolicy where none was ever applied; else it changes nothing.
+// FirstPolicy checks the files and puts them in force together where none ever
+// were; else it changes nothing. What is wrong is a [policy.Error].
 func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte, partners ...policy.PartnerFile) error {
-	_, err := s.applyPolicy(ctx, rules, people, partners, false, true)
+	_, err := s.applyPolicy(ctx, unnamed(rules, people, partners), false, true)
 	if errors.Is(err, errApplied) {
 		return s.loadPolicy()
 	}
 	return err
 }
 
-func (s *Server) applyPolicy(ctx context.Context, rules, people []byte, partners []policy.PartnerFile, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := s.parsePolicy(rules, people, partners)
+// applyPolicy changes nothing where it fails, with a [policy.Error] for what is wrong in the files.
+func (s *Server) applyPolicy(ctx context.Context, p proposal, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
+	parsed, err := s.parsePolicy(p)
 	if err != nil {
 		return nil, err
 	}
 	if s.mail.Mailer == nil && slices.ContainsFunc(parsed.Rules, func(r policy.Rule) bool { return r.MailboxCheck }) {
 		return nil, &policy.Error{Problems: []policy.Problem{{
-			File: metaRules, Line: 1, What: "A rule wants mailboxes checked by mail, and the server has no mail server.",
+			File: p.rules.Name, Line: 1, What: "A rule wants mailboxes checked by mail, and the server has no mail server.",
 			Cure: "Set mail in server.yaml and start the server again, or take mailbox_check out.",
 		}}}
 	}
@@ -174,7 +188,7 @@ func (s *Server) applyPolicy(ctx context.Context, rules, people []byte, partners
 		before = force.policy
 	}
 	resp := &controlv1.ApplyPolicyResponse{
-		Revision: compile.ContentRevision(rules, people, parsed.Partners),
+		Revision: compile.ContentRevision(p.rules.Data, p.people.Data, parsed.Partners),
 		People:   uint32(len(parsed.People)),
 	}
 	for _, w := range parsed.Warnings {
@@ -196,8 +210,8 @@ func (s *Server) applyPolicy(ctx context.Context, rules, people []byte, partners
 		}
 		tellChanged(tx, "")
 		return errors.Join(
-			tx.Put(store.Meta, []byte(metaRules), rules), tx.Put(store.Meta, []byte(metaPeople), people),
-			store.PutJSON(tx, store.Meta, []byte(metaPartners), partners),
+			tx.Put(store.Meta, []byte(metaRules), p.rules.Data), tx.Put(store.Meta, []byte(metaPeople), p.people.Data),
+			store.PutJSON(tx, store.Meta, []byte(metaPartners), p.partners),
 			tx.Put(store.Meta, []byte(metaRevision), []byte(resp.GetRevision())))
 	})
 	if err != nil {

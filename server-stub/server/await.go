@@ -28,6 +28,8 @@ func (s *Server) Await(ctx context.Context, req *controlv1.AwaitRequest) (*contr
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	s.held.Add(1)
+	defer s.held.Add(-1)
 	id := deviceOf(ctx)
 	for {
 		// The channel is taken before the look, so that no change falls between.

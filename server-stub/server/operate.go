@@ -53,9 +53,9 @@ func (a *admin) Backup(_ *controlv1.BackupRequest, stream grpc.ServerStreamingSe
 
 // Facts are the figures that are looked up when somebody asks.
 func (s *Server) Facts() (metrics.Facts, error) {
-	f := metrics.Facts{IssuingEnds: s.issuer.Certificate().NotAfter}
+	f := metrics.Facts{IssuingEnds: s.issuer.Certificate().NotAfter, Held: int(s.held.Load())}
 	s.fleet.mu.Lock()
-	f.Devices, f.Held = len(s.fleet.devices), len(s.fleet.waiters)
+	f.Devices = len(s.fleet.devices)
 	s.fleet.mu.Unlock()
 	f.Connections, f.Handshakes = s.door.Counts()
 	err := s.store.View(func(tx store.Tx) error {

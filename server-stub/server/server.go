@@ -138,8 +138,9 @@ type Server struct {
 	life  context.Context
 	end   context.CancelFunc
 	slots chan struct{}
-	// calls are those under way that [Settings.Calls] bounds.
+	// calls are those under way that [Settings.Calls] bounds, held those of Await.
 	calls    atomic.Int64
+	held     atomic.Int64
 	stopOnce sync.Once
 	work     sync.WaitGroup
 	// starting keeps work from beginning once Stop waits for it to end.

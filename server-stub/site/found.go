@@ -41,6 +41,12 @@ const (
 	exampleAccount = "alice"
 )
 
+// Founded are the files that a server cannot be without and that nothing makes
+// again, relative to the data directory.
+func Founded() []string {
+	return []string{RootCert, RootList, IssuingCert, IssuingKey, TransportCert, TransportKey, ServerKey}
+}
+
 // ErrExists: the directory already holds a server.
 var ErrExists = errors.New("there is a server already")
 

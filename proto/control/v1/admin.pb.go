@@ -2661,7 +2661,10 @@ type ApplyPolicyRequest struct {
 	PolicyYaml []byte                 `protobuf:"bytes,2,opt,name=policy_yaml,json=policyYaml,proto3" json:"policy_yaml,omitempty"`
 	DryRun     bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// The files of partners' certificates that the policy names.
-	Partners      []*PartnerFile `protobuf:"bytes,4,rep,name=partners,proto3" json:"partners,omitempty"`
+	Partners []*PartnerFile `protobuf:"bytes,4,rep,name=partners,proto3" json:"partners,omitempty"`
+	// What messages call the two files; empty stands for "policy.yaml" and "people.csv".
+	PolicyName    string `protobuf:"bytes,5,opt,name=policy_name,json=policyName,proto3" json:"policy_name,omitempty"`
+	PeopleName    string `protobuf:"bytes,6,opt,name=people_name,json=peopleName,proto3" json:"people_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2722,6 +2725,20 @@ func (x *ApplyPolicyRequest) GetPartners() []*PartnerFile {
 		return x.Partners
 	}
 	return nil
+}
+
+func (x *ApplyPolicyRequest) GetPolicyName() string {
+	if x != nil {
+		return x.PolicyName
+	}
+	return ""
+}
+
+func (x *ApplyPolicyRequest) GetPeopleName() string {
+	if x != nil {
+		return x.PeopleName
+	}
+	return ""
 }
 
 // PartnerFile is a .cer, .pem or .p7b file.
@@ -3574,14 +3591,18 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12'\n" +
 	"\x05order\x18\x02 \x01(\v2\x11.control.v1.OrderR\x05order\"-\n" +
 	"\x10InstructResponse\x12\x19\n" +
-	"\border_id\x18\x01 \x01(\tR\aorderId\"\xa2\x01\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\"\xe4\x01\n" +
 	"\x12ApplyPolicyRequest\x12\x1d\n" +
 	"\n" +
 	"people_csv\x18\x01 \x01(\fR\tpeopleCsv\x12\x1f\n" +
 	"\vpolicy_yaml\x18\x02 \x01(\fR\n" +
 	"policyYaml\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x123\n" +
-	"\bpartners\x18\x04 \x03(\v2\x17.control.v1.PartnerFileR\bpartners\";\n" +
+	"\bpartners\x18\x04 \x03(\v2\x17.control.v1.PartnerFileR\bpartners\x12\x1f\n" +
+	"\vpolicy_name\x18\x05 \x01(\tR\n" +
+	"policyName\x12\x1f\n" +
+	"\vpeople_name\x18\x06 \x01(\tR\n" +
+	"peopleName\";\n" +
 	"\vPartnerFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x0f\n" +

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -40,9 +39,6 @@ func parse(c Config) (*pgxpool.Config, error) {
 	}
 	if connect.ConnectTimeout == 0 || connect.ConnectTimeout > connectTime {
 		connect.ConnectTimeout = connectTime
-	}
-	if connect.ValidateConnect == nil { // of several, the one that takes writes
-		connect.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	setParameters(connect.RuntimeParams)
 	config.MaxConnIdleTime, config.PingTimeout = 5*time.Minute, connectTime

@@ -46,6 +46,11 @@ func (s *Store) hear(ctx context.Context, heard func(word string), begun func())
 	if err != nil {
 		return err
 	}
+	ctx, forget := s.fence.during(ctx) // words are said where the newest primary is
+	defer forget()
+	if !s.fence.current(conn.PgConn()) {
+		return errOld
+	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
