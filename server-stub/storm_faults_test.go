@@ -100,3 +100,17 @@ func TestFailover(t *testing.T) {
 		standby.Promote(t)
 	}})
 }
+
+// TestSplit: a standby takes over in the midst of a storm while the primary runs on,
+// and both are there for the servers. They leave the old one by themselves, and nothing
+// acknowledged is lost.
+func TestSplit(t *testing.T) {
+	long(t)
+	primary := pgtest.Start(t)
+	caFile := primary.Secure(t)
+	dsn := primary.Database(t)
+	standby := primary.Standby(t)
+	all := overTLS(t, primary, "localhost,localhost", primary.Port()+","+standby.Port(), pgtest.NameOf(t, dsn), caFile)
+	databaseStorm(t, all, []func(){func() { standby.Promote(t) }})
+	primary.Exec(t, dsn, "select 1") // it ran on
+}

@@ -55,6 +55,8 @@ type Service struct {
 	wrong    *conditions
 	machine  platform.Machine
 	started  time.Time
+	// thrift is stirred by whatever comes from outside and all that changes.
+	thrift *platform.Thrift
 
 	correspondence *correspondence
 
@@ -106,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 		l.manage(o.system, settings.LogDir)
 	}
 	s := &Service{
-		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
+		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(), thrift: platform.NewThrift(),
 		poke: make(chan struct{}, 1), ticked: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
 		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
@@ -202,6 +204,7 @@ func (s *Service) run(ctx context.Context) error {
 	group.Go(func() error { return s.followChanges(ctx) })
 	group.Go(func() error { s.keepCorrespondence(ctx); return nil })
 	group.Go(func() error { s.askForCodes(ctx); return nil })
+	group.Go(func() error { s.thrift.Run(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
 	err = group.Wait()
 	s.event(eventStopped, outcomeSuccess)
@@ -254,6 +257,7 @@ const gather = 100 * time.Millisecond
 func (s *Service) followChanges(ctx context.Context) error {
 	for {
 		changed := s.engine.Changes()
+		s.thrift.Stir()
 		s.watchers.tell()
 		select {
 		case <-ctx.Done():

@@ -5,6 +5,7 @@ package metrics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"smime-agent/server-stub/store"
 )
 
 // Facts are what is looked up when somebody asks.
@@ -158,7 +161,11 @@ func check(ctx context.Context, source Source, now time.Time, log *slog.Logger) 
 	var h health
 	if err := source.Healthy(ctx); err != nil {
 		log.Error("health: nothing can be recorded", "error", err)
-		h.Problems = append(h.Problems, "Nothing can be recorded. Look at the disk, and at the server's log.")
+		problem := "Nothing can be recorded. Look at the disk, and at the server's log."
+		if errors.Is(err, store.ErrLost) {
+			problem = "The database has lost what it had acknowledged, or is an older copy. Find the right one, or accept this one by restarting the server."
+		}
+		h.Problems = append(h.Problems, problem)
 	}
 	facts, err := source.Facts()
 	switch {

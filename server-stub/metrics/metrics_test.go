@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"smime-agent/server-stub/metrics"
+	"smime-agent/server-stub/store"
 )
 
 type source struct {
@@ -36,6 +37,7 @@ func TestHealth(t *testing.T) {
 	}{
 		{"well", source{facts: well}, http.StatusOK, `{"ok":true}`},
 		{"disk", source{facts: well, sick: errors.New("secret path")}, http.StatusServiceUnavailable, "Nothing can be recorded"},
+		{"loss", source{facts: well, sick: store.ErrLost}, http.StatusServiceUnavailable, "accept this one by restarting"},
 		{"records", source{failed: errors.New("secret path")}, http.StatusServiceUnavailable, "cannot be read"},
 		{"CA ended", source{facts: ended}, http.StatusServiceUnavailable, "issuing CA has ended"},
 		{"list ended", source{facts: listEnded}, http.StatusServiceUnavailable, "list has ended"},

@@ -55,6 +55,9 @@ var (
 	// ErrUnavailable: the database does not answer. What was to be written may be
 	// there nevertheless, if the answer to a commit was lost: who repeats the call finds out.
 	ErrUnavailable = errors.New("the database does not answer")
+	// ErrLost: the database has not what it had acknowledged, as after a takeover by a standby
+	// that it had not waited for, or from an older copy. Only a restart of the server accepts that.
+	ErrLost = errors.New("the database has lost what it had acknowledged")
 	// ErrNoSnapshot: the store is copied by the database's own tools.
 	ErrNoSnapshot = errors.New("the records are in PostgreSQL")
 )

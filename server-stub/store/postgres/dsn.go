@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -45,9 +44,6 @@ func parse(c Config) (*pgxpool.Config, error) {
 	}
 	if connect.ConnectTimeout == 0 || connect.ConnectTimeout > connectTime {
 		connect.ConnectTimeout = connectTime
-	}
-	if connect.ValidateConnect == nil { // of several, the one that takes writes
-		connect.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	setParameters(connect.RuntimeParams)
 	config.MaxConnIdleTime, config.PingTimeout = 5*time.Minute, connectTime

@@ -17,13 +17,13 @@ var errUnnamed = errors.New("a glance asks for what it has not named")
 // Glance is [store.Glance]: one statement, which needs no transaction around it
 // to see one state.
 func (s *Store) Glance(refs []store.Ref, groups []store.Group, read func(store.Tx) error) error {
-	if s.closed() {
-		return store.ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
 	g := &glance{refs: refs, groups: groups, rows: make([][]row, len(refs)+len(groups))}
-	turn := &session{ctx: ctx, pool: s.reads, patience: answerTime}
+	turn := &session{ctx: ctx, pool: s.reads, fence: s.fence, patience: answerTime}
 	turn.ask(g.statement())
 	turn.end()
 	if turn.failed != nil {

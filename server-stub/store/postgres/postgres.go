@@ -58,12 +58,24 @@ type Config struct {
 type Store struct {
 	reads, writes *pgxpool.Pool
 	config        *pgx.ConnConfig
-	log           *slog.Logger
+	// hosts are the ways to each, where there are several.
+	hosts []*pgx.ConnConfig
+	fence *fence
+	log   *slog.Logger
+
+	// process names this one in the database; acknowledged is how many writes of it the
+	// database had when it last acknowledged one. Only the writer uses it.
+	process      []byte
+	acknowledged int64
+	// writeTime is the constant, but in tests.
+	writeTime time.Duration
 
 	queue chan *update
 	quit  chan struct{}
 	done  chan struct{}
 	once  sync.Once
+	// looking is done when nobody looks at the hosts any more.
+	looking sync.WaitGroup
 }
 
 type update struct {
@@ -80,16 +92,20 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		config: config.ConnConfig, log: c.Log,
+		config: config.ConnConfig, log: c.Log, process: newProcess(), writeTime: writeTime,
 		queue: make(chan *update, queueLength), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.fence = newFence(s.log)
+	admitting(config, s.fence)
+	s.hosts = hostsOf(config.ConnConfig)
+	s.look(ctx)
 	if s.reads, err = pool(ctx, config, maxReads); err != nil {
 		return nil, err
 	}
-	config.AfterConnect = durable
+	config.AfterConnect, config.BeforeConnect = durable, uncancelled
 	if s.writes, err = pool(ctx, config, 1); err != nil {
 		s.reads.Close()
 		return nil, err
@@ -100,7 +116,24 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	go s.run()
+	if s.hosts != nil {
+		s.looking.Go(s.watch)
+	}
 	return s, nil
+}
+
+// admitting has connections judged when they are made and each time they are taken.
+func admitting(config *pgxpool.Config, f *fence) {
+	own := config.ConnConfig.ValidateConnect
+	config.ConnConfig.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if own != nil {
+			if err := own(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return f.admit(ctx, conn)
+	}
+	config.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) { return f.current(conn.PgConn()), nil }
 }
 
 func pool(ctx context.Context, config *pgxpool.Config, most int32) (*pgxpool.Pool, error) {
@@ -133,7 +166,7 @@ func (s *Store) ready(ctx context.Context) error {
 	if err := migrate(ctx, s.writes); err != nil {
 		return fmt.Errorf("open %s: %w", where, err)
 	}
-	return nil
+	return s.tidy(ctx)
 }
 
 // explain adds what helps to the commonest errors.
@@ -163,6 +196,7 @@ func (s *Store) Snapshot(io.Writer) error { return store.ErrNoSnapshot }
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.quit) })
 	<-s.done
+	s.looking.Wait()
 	s.reads.Close()
 	s.writes.Close()
 	return nil
@@ -177,14 +211,21 @@ func (s *Store) closed() bool {
 	}
 }
 
-// View reads one consistent state.
-func (s *Store) View(read func(store.Tx) error) error {
+func (s *Store) usable() error {
 	if s.closed() {
 		return store.ErrClosed
 	}
+	return s.fence.usable()
+}
+
+// View reads one consistent state.
+func (s *Store) View(read func(store.Tx) error) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
-	t := newTx(&session{ctx: ctx, pool: s.reads, patience: answerTime, begin: []statement{{sql: "begin isolation level repeatable read read only"}}})
+	t := newTx(&session{ctx: ctx, pool: s.reads, fence: s.fence, patience: answerTime, begin: []statement{{sql: "begin isolation level repeatable read read only"}}})
 	defer t.session.end()
 	err := read(t)
 	if failed := t.session.failed; failed != nil {

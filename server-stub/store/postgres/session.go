@@ -27,6 +27,8 @@ type statement struct {
 type session struct {
 	ctx  context.Context
 	pool *pgxpool.Pool
+	// fence, where there is one, has the last word on the connection.
+	fence *fence
 	// patience is how long one answer may take, where that is less than ctx allows:
 	// a network that loses everything does not say so.
 	patience time.Duration
@@ -93,7 +95,13 @@ func (s *session) send(statements []statement) error {
 			return classify(err)
 		}
 	}
-	return classify(results.Close())
+	if err := results.Close(); err != nil {
+		return classify(err)
+	}
+	if s.fence != nil && !s.fence.current(s.conn.Conn().PgConn()) {
+		return unavailable(errOld) // meanwhile: what was written is where nobody will look
+	}
+	return nil
 }
 
 func receive(results pgx.BatchResults, st statement) error {
@@ -128,6 +136,9 @@ func (s *session) end() {
 	}
 	if s.failed == nil && s.conn.Conn().PgConn().TxStatus() != 'I' {
 		_, _ = s.conn.Exec(s.ctx, "rollback") // else the connection is closed
+	}
+	if conn := s.conn.Conn(); conn.IsClosed() {
+		_ = conn.PgConn().Conn().Close() // or the driver waits for what may wait for a standby
 	}
 	s.conn.Release()
 	s.conn = nil

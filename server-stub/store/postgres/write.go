@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"time"
 
 	"smime-agent/server-stub/store"
@@ -20,8 +21,8 @@ const channel = "smime_server"
 // Update queues the write for this server's next turn and waits for it.
 func (s *Store) Update(ctx context.Context, write func(store.Tx) error) error {
 	u := &update{ctx: ctx, write: write, reply: make(chan error, 1)}
-	if s.closed() {
-		return store.ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	select {
 	case s.queue <- u:
@@ -98,13 +99,20 @@ func (s *Store) commit(batch []*update) {
 // attempt sets each write's own error, and gives that of the transaction.
 func (s *Store) attempt(batch []*update, results []error) error {
 	clear(results)
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	if err := s.fence.usable(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.writeTime)
 	defer cancel()
-	turn := &session{ctx: ctx, pool: s.writes, begin: []statement{
+	ctx, forget := s.fence.during(ctx)
+	defer forget()
+	var number int64
+	turn := &session{ctx: ctx, pool: s.writes, fence: s.fence, begin: []statement{
 		{sql: "begin isolation level read committed"},
 		// Held until the end of the transaction. Each statement after it sees all that
 		// whoever had it before has committed.
 		{sql: "select pg_advisory_xact_lock($1)", args: []any{writeLock}},
+		s.count(&number),
 	}}
 	defer turn.end()
 	all := &tx{session: turn, known: values{}, own: values{}}
@@ -121,7 +129,20 @@ func (s *Store) attempt(batch []*update, results []error) error {
 			all.absorb(one)
 		}
 	}
-	return all.flush()
+	if !slices.Contains(results, nil) || turn.conn == nil && len(all.own)+len(all.words) == 0 {
+		return nil // everybody was refused, or nobody wanted anything
+	}
+	if turn.conn != nil && number <= s.acknowledged {
+		return s.fence.lose(s.acknowledged - number + 1)
+	}
+	if err := all.flush(); err != nil {
+		return err
+	}
+	if number <= s.acknowledged { // the transaction began with the flush; nobody is told that it is there
+		return s.fence.lose(s.acknowledged - number + 1)
+	}
+	s.acknowledged = number
+	return nil
 }
 
 // absorb takes over what one write did.
@@ -135,7 +156,9 @@ func (t *tx) absorb(one *tx) {
 	}
 }
 
-// flush sends all writes and the commit in one go.
+// flush sends all writes and the commit in one go. There is one even where nothing
+// else was written: whoever found what an earlier transaction left is answered only
+// once that has come where the database wants its commits to be.
 func (t *tx) flush() error {
 	var statements []statement
 	for bucket, records := range t.own {
@@ -160,9 +183,6 @@ func (t *tx) flush() error {
 	}
 	for _, word := range t.words {
 		statements = append(statements, statement{sql: "select pg_notify($1, $2)", args: []any{channel, word}})
-	}
-	if statements == nil {
-		return nil
 	}
 	t.session.ask(append(statements, statement{sql: "commit"})...)
 	return t.session.failed
