@@ -41,19 +41,35 @@ func (a *app) deviceRemove() *cobra.Command {
 				if err != nil || len(resp.GetCertificates()) == 0 {
 					return err
 				}
-				head := "Revoked:"
-				if !resp.GetRevoked() {
-					head = fmt.Sprintf("These certificates stay valid. To revoke them too: server-stub device remove %s --revoke REASON", args[0])
-				}
-				if _, err := fmt.Fprintln(a.out, head); err != nil {
-					return err
-				}
-				return table(a.out, ledgerRows(resp.GetCertificates()))
+				return a.toldRemoved(args[0], resp.GetCertificates(), reason != "")
 			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "revoke", "", "revoke its certificates too, for this reason: "+revocationReasons)
 	return cmd
+}
+
+// toldRemoved says what became of a removed device's certificates; an error if
+// some were to be revoked and could not be.
+func (a *app) toldRemoved(device string, certificates []*controlv1.LedgerEntry, revoke bool) error {
+	own, elsewhere := byCA(certificates)
+	head := "Revoked:"
+	if !revoke {
+		own = certificates
+		head = fmt.Sprintf("These certificates stay valid. To revoke them too: server-stub device remove %s --revoke REASON", device)
+	}
+	if len(own) > 0 {
+		if _, err := fmt.Fprintln(a.out, head); err != nil {
+			return err
+		}
+		if err := table(a.out, ledgerRows(own)); err != nil {
+			return err
+		}
+	}
+	if err := a.tellElsewhere(elsewhere); err != nil || !revoke {
+		return err
+	}
+	return notRevoked(elsewhere)
 }
 
 // revocationReasons are those that the server takes.

@@ -22,7 +22,7 @@ func (a *app) leaversCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printLeavers(resp, form)
+				return a.toldLeavers(resp, form, req.GetRevokeReason() != "")
 			})
 		},
 	}
@@ -33,21 +33,51 @@ func (a *app) leaversCommand() *cobra.Command {
 	return cmd
 }
 
+// toldLeavers is an error if some were to be revoked and could not be.
+func (a *app) toldLeavers(resp *controlv1.ListLeaversResponse, form format, revoke bool) error {
+	entries := make([]*controlv1.LedgerEntry, 0, len(resp.GetLeavers()))
+	for _, l := range resp.GetLeavers() {
+		entries = append(entries, l.GetEntry())
+	}
+	own, elsewhere := byCA(entries)
+	err := a.printLeavers(resp, form)
+	if err == nil && !form.json && !form.csv && len(entries) > 0 {
+		line := fmt.Sprintf("To revoke them: server-stub leavers --revoke affiliationChanged --count %d", len(entries))
+		if revoke {
+			line = fmt.Sprintf("%d of the %d are revoked.", len(own), len(entries))
+		}
+		if revoke && len(elsewhere) == 0 {
+			line = "All of them are revoked."
+		}
+		if _, err = fmt.Fprintln(a.out, line); err == nil {
+			err = a.tellElsewhere(elsewhere)
+		}
+	}
+	if err == nil && revoke {
+		err = notRevoked(elsewhere)
+	}
+	return err
+}
+
 func (a *app) printLeavers(resp *controlv1.ListLeaversResponse, form format) error {
 	if form.json {
 		return printJSON(a.out, resp.GetLeavers())
 	}
 	head := []string{"CAUSE", "MAILBOX", "NAME", "DEPARTMENT", "TYPE", "ENDS", "HOST", "ACCOUNT", "SERIAL"}
 	if form.csv {
-		head = []string{"cause", "mailbox", "name", "department", "type", "not_after", "hostname", "account", "serial"}
+		head = []string{"cause", "mailbox", "name", "department", "type", "not_after", "hostname", "account", "serial", "ca", "authority"}
 	}
 	rows := [][]string{head}
 	for _, l := range resp.GetLeavers() {
 		e := l.GetEntry()
-		rows = append(rows, []string{
+		row := []string{
 			l.GetCause(), l.GetMailbox(), e.GetName(), dash(e.GetDepartment()), e.GetType(), day(e.GetNotAfter()),
 			dash(e.GetHostname()), dash(l.GetAccount()), e.GetSerial(),
-		})
+		}
+		if form.csv {
+			row = append(row, e.GetCa(), e.GetAuthority())
+		}
+		rows = append(rows, row)
 	}
 	if form.csv {
 		return writeCSV(a.out, rows)
@@ -56,13 +86,5 @@ func (a *app) printLeavers(resp *controlv1.ListLeaversResponse, form format) err
 		_, err := fmt.Fprintln(a.out, "Nobody's certificate is left over.")
 		return err
 	}
-	if err := table(a.out, rows); err != nil {
-		return err
-	}
-	line := fmt.Sprintf("To revoke them: server-stub leavers --revoke affiliationChanged --count %d", len(resp.GetLeavers()))
-	if resp.GetRevoked() {
-		line = "All of them are revoked."
-	}
-	_, err := fmt.Fprintln(a.out, line)
-	return err
+	return table(a.out, rows)
 }

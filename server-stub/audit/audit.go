@@ -52,6 +52,9 @@ func adminFields(request, answer any) (fields []any, ok bool) {
 		fields = []any{"token_id", bounded(r.GetId())}
 	case *controlv1.DecideDeviceRequest:
 		fields = []any{"device", bounded(r.GetId()), "admit", r.GetAdmit(), "revoke_reason", bounded(r.GetRevokeReason())}
+		if a, decided := answer.(*controlv1.DecideDeviceResponse); decided && r.GetRevokeReason() != "" {
+			fields = append(fields, revocations(a.GetCertificates())...)
+		}
 	case *controlv1.DecideRequestRequest:
 		fields = []any{"reference", bounded(r.GetReference()), "approve", r.GetApprove(), "reason", bounded(r.GetReason())}
 	case *controlv1.RevokeRequest:
@@ -61,6 +64,13 @@ func adminFields(request, answer any) (fields []any, ok bool) {
 			return nil, false
 		}
 		fields = []any{"reason", bounded(r.GetRevokeReason()), "expected", r.GetExpected()}
+		if a, revoked := answer.(*controlv1.ListLeaversResponse); revoked {
+			entries := make([]*controlv1.LedgerEntry, 0, len(a.GetLeavers()))
+			for _, l := range a.GetLeavers() {
+				entries = append(entries, l.GetEntry())
+			}
+			fields = append(fields, revocations(entries)...)
+		}
 	case *controlv1.InstructRequest:
 		fields = []any{"device", bounded(r.GetDeviceId()), "renew", bounded(r.GetOrder().GetRenew().GetEnrollmentId()), "prove", r.GetOrder().GetProve() != nil}
 	case *controlv1.ApplyPolicyRequest:
@@ -75,6 +85,17 @@ func adminFields(request, answer any) (fields []any, ok bool) {
 		return nil, false
 	}
 	return fields, true
+}
+
+// revocations counts what was revoked, and what is left to the CAs that issued it.
+func revocations(entries []*controlv1.LedgerEntry) []any {
+	left := 0
+	for _, e := range entries {
+		if e.GetAuthority() != "" {
+			left++
+		}
+	}
+	return []any{"revoked", len(entries) - left, "left_to_other_cas", left}
 }
 
 // Outcome names what became of a request; empty if nothing did yet.

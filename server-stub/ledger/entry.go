@@ -71,7 +71,7 @@ func entryOf(tx store.Tx, key []byte, r *store.Request, reports map[string]*View
 		Ca: cert.Issuer.CommonName, Type: r.Profile, DeviceId: r.Device, Hostname: v.Device.Hostname, User: r.User,
 		Store: r.Store, Protection: r.Protection, EnrollmentId: r.Enrollment, Reference: serial.String(),
 		FingerprintSha256: hex.EncodeToString(sum[:]), Certificate: r.Certificate,
-		Submitted: timestamppb.New(r.Submitted), Reason: r.Reason, Replaces: r.Replaces,
+		Submitted: timestamppb.New(r.Submitted), Reason: r.Reason, Replaces: r.Replaces, Authority: r.Authority,
 	}
 	if r.Authority != "" { // the reference stays ours, the number is the other CA's
 		entry.Serial = cert.SerialNumber.Text(16)

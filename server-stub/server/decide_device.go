@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,7 +28,7 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 	}
 	var resp *controlv1.DecideDeviceResponse
 	err := a.store.Update(ctx, func(tx store.Tx) error {
-		resp = &controlv1.DecideDeviceResponse{Revoked: reason != ""}
+		resp = &controlv1.DecideDeviceResponse{}
 		var device store.Device
 		found, err := store.GetJSON(tx, store.Devices, []byte(req.GetId()), &device)
 		if err != nil {
@@ -48,6 +49,7 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 		if err != nil || reason == "" {
 			return err
 		}
+		resp.Revoked = !slices.ContainsFunc(resp.GetCertificates(), elsewhere)
 		return a.revokeEntries(tx, resp.GetCertificates(), reason)
 	})
 	if err != nil {
@@ -58,7 +60,7 @@ func (a *admin) DecideDevice(ctx context.Context, req *controlv1.DecideDeviceReq
 		m.state = state
 		m.mu.Unlock()
 	}
-	if resp.GetRevoked() {
+	if reason != "" {
 		a.desk.Poke()
 	}
 	a.fleet.wake(req.GetId())
@@ -94,8 +96,16 @@ func usable(e *controlv1.LedgerEntry) bool {
 	return e != nil && (e.GetStatus() == ledger.Valid || e.GetStatus() == ledger.Replaced)
 }
 
+// elsewhere says that another CA issued it, and has to revoke it.
+func elsewhere(e *controlv1.LedgerEntry) bool { return e.GetAuthority() != "" }
+
+// revokeEntries revokes what this server's own CA issued. The rest is for the
+// caller to name: one of another CA keeps nobody else's certificate in force.
 func (a *admin) revokeEntries(tx store.Tx, entries []*controlv1.LedgerEntry, reason string) error {
 	for _, e := range entries {
+		if elsewhere(e) {
+			continue
+		}
 		serial, err := ca.ParseSerial(e.GetReference())
 		if err != nil {
 			return err

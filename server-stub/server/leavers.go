@@ -51,7 +51,7 @@ func (a *admin) ListLeavers(ctx context.Context, req *controlv1.ListLeaversReque
 		return nil, status.Errorf(codes.FailedPrecondition,
 			"There are %d certificates of leavers, and you named %d; list them again. Nothing was revoked.", n, req.GetExpected())
 	}
-	resp.Revoked = true
+	resp.Revoked = !slices.ContainsFunc(resp.GetLeavers(), func(l *controlv1.Leaver) bool { return elsewhere(l.GetEntry()) })
 	return resp, a.revokeLeavers(ctx, resp.GetLeavers(), reason)
 }
 

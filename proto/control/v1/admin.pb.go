@@ -869,7 +869,8 @@ type DecideDeviceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The device's certificates that are in force, or were until they were revoked now.
 	Certificates []*LedgerEntry `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
-	// Whether they were revoked now.
+	// Whether they were all revoked now. Where a reason was named and this is false,
+	// those without an authority were; the others are to be revoked at theirs.
 	Revoked       bool `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1355,8 +1356,11 @@ type LedgerEntry struct {
 	// Why there is this certificate, e.g. "renewal-due".
 	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The enrollment that it followed, and the serial number of the one that follows it.
-	Replaces      string `protobuf:"bytes,25,opt,name=replaces,proto3" json:"replaces,omitempty"`
-	ReplacedBy    string `protobuf:"bytes,26,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"`
+	Replaces   string `protobuf:"bytes,25,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	ReplacedBy string `protobuf:"bytes,26,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"`
+	// The CA that issued it, as policy names it; empty for this server's own. What
+	// another CA issued is revoked there, and nothing here knows of it.
+	Authority     string `protobuf:"bytes,27,opt,name=authority,proto3" json:"authority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,6 +1573,13 @@ func (x *LedgerEntry) GetReplaces() string {
 func (x *LedgerEntry) GetReplacedBy() string {
 	if x != nil {
 		return x.ReplacedBy
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetAuthority() string {
+	if x != nil {
+		return x.Authority
 	}
 	return ""
 }
@@ -2508,9 +2519,11 @@ func (x *ListLeaversRequest) GetExpected() uint32 {
 }
 
 type ListLeaversResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Leavers       []*Leaver              `protobuf:"bytes,1,rep,name=leavers,proto3" json:"leavers,omitempty"`
-	Revoked       bool                   `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Leavers []*Leaver              `protobuf:"bytes,1,rep,name=leavers,proto3" json:"leavers,omitempty"`
+	// Whether they were all revoked now. Where a reason was named and this is false,
+	// those without an authority were; the others are to be revoked at theirs.
+	Revoked       bool `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3473,7 +3486,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x18\n" +
 	"\aapprove\x18\x02 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x17\n" +
-	"\x15DecideRequestResponse\"\xfe\x06\n" +
+	"\x15DecideRequestResponse\"\x9c\a\n" +
 	"\vLedgerEntry\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3508,7 +3521,8 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x1a\n" +
 	"\breplaces\x18\x19 \x01(\tR\breplaces\x12\x1f\n" +
 	"\vreplaced_by\x18\x1a \x01(\tR\n" +
-	"replacedBy\"\xf5\x01\n" +
+	"replacedBy\x12\x1c\n" +
+	"\tauthority\x18\x1b \x01(\tR\tauthority\"\xf5\x01\n" +
 	"\x11ListLedgerRequest\x12B\n" +
 	"\x0fexpiring_within\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0eexpiringWithin\x12)\n" +
 	"\x10with_certificate\x18\x02 \x01(\bR\x0fwithCertificate\x12\x1a\n" +
