@@ -113,15 +113,19 @@ PKG_VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --exact-match 2>/de
 
 .PHONY: deb
 deb: $(TOOLS)/nfpm ## Package for Debian and its kin, into dist/
-	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' deb
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' agent deb
 
 .PHONY: rpm
 rpm: $(TOOLS)/nfpm ## Package for Fedora, RHEL, SUSE and their kin, into dist/
-	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' rpm
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' agent rpm
 
 .PHONY: packages
-packages: $(TOOLS)/nfpm ## Both packages for Linux
-	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' deb rpm
+packages: $(TOOLS)/nfpm central-packages ## All packages for Linux
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' agent deb rpm
+
+.PHONY: central-packages
+central-packages: $(TOOLS)/nfpm ## Central management's packages for Linux, deb and rpm, into dist/
+	GO='$(GO)' installer/linux/build.sh '$(PKG_VERSION)' '$(abspath $<)' central deb rpm
 
 # nfpm has a module of its own: it wants other versions than the other tools.
 $(TOOLS)/nfpm: .ci/nfpm/go.mod

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Prints the licenses of all that is linked into the two programs for a system,
-# which ask to go along with them: notices.sh linux|windows|darwin. It refuses what
-# has no license, or one that would bind the whole program (GPL and its kin).
+# Prints the licenses of all that is linked into programs for a system, which ask
+# to go along with them: notices.sh linux|windows|darwin [PACKAGE...], by default
+# the agent's two. It refuses what has no license, or one that would bind the whole
+# program (GPL and its kin).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 GO=${GO:-go}
 goroot=$("$GO" env GOROOT)
+system=$1
+shift
+if [ $# -eq 0 ]; then set -- ./agent/cmd/smime-agent ./agent/cmd/smime-helper; fi
+programs=$(for package in "$@"; do basename "$package"; done | paste -sd, | sed 's/,/ and /')
 cgo=1
-if [ "$1" = windows ]; then cgo=0; fi
-modules=$(CGO_ENABLED=$cgo GOOS=$1 "$GO" list -deps -tags grpcnotrace \
-	-f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./agent/cmd/... | LC_ALL=C sort -u)
+if [ "$system" = windows ]; then cgo=0; fi
+modules=$(CGO_ENABLED=$cgo GOOS=$system "$GO" list -deps -tags grpcnotrace \
+	-f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' "$@" | LC_ALL=C sort -u)
 
 one() { # NAME FOLDER
 	local files
@@ -29,7 +34,7 @@ one() { # NAME FOLDER
 	done <<<"$files"
 }
 
-echo 'The programs smime-agent and smime-helper contain the following software of others.'
+echo "$programs: this package has the following software of others in its programs."
 if [ -f "$goroot/LICENSE" ]; then
 	one 'Go, its runtime and standard library' "$goroot"
 else # as some distributions build it; the same people, the same words

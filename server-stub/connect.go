@@ -107,7 +107,7 @@ func explainStatus(st *status.Status) error {
 		if _, why, ok := strings.Cut(st.Message(), `desc = "`); ok {
 			err = errors.New("the server does not answer: " + strings.TrimPrefix(strings.TrimSuffix(why, `"`), "transport: "))
 		}
-		return cure(err, `Is the server running? Start it with "server-stub serve", or name another with --server.`)
+		return cure(err, "Is the server running? Start it with \""+starting()+"\", or name another with --server.")
 	case codes.Unauthenticated:
 		return cure(err, `Use the administrator's certificate of this server (--admin-cert); "server-stub admin create" makes one.`)
 	default:

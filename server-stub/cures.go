@@ -23,7 +23,7 @@ var cures = []struct {
 	{func(err error) bool {
 		return is(site.ConfigFile, missing(err)) || missing(err) == "" && errors.Is(err, fs.ErrNotExist)
 	},
-		`Name the data directory with --dir, or make one with "server-stub init".`},
+		`Name the data directory with --dir, or make one with "` + self() + ` init".`},
 	{func(err error) bool {
 		return slices.ContainsFunc(site.Founded(), func(file string) bool { return is(file, missing(err)) })
 	},

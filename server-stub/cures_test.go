@@ -81,6 +81,10 @@ func TestWrongDataDirectory(t *testing.T) {
 		if !strings.Contains(sentence, c.said) || !strings.Contains(cure, c.cure) || strings.Contains(errorText(err), "\xff") {
 			t.Errorf("%s: %v", c.name, err)
 		}
+		restarting := c.file == "records.db" || c.file == "policy.yaml" || strings.Contains(c.cure, "host:port") || strings.Contains(c.cure, "of this machine")
+		if (exitCode(err) == exitLasting) == restarting {
+			t.Errorf("%s: exit code %d", c.name, exitCode(err))
+		}
 		if now, _ := os.ReadFile(path); c.text != missingFile && string(now) != c.text {
 			t.Errorf("%s: the file is now %.60q", c.name, now)
 		}

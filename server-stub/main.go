@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +19,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is set by the linker.
+var version string
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], env{out: os.Stdout, err: os.Stderr, now: time.Now})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "server-stub:", err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", self(), err)
 		stop()
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -40,13 +44,13 @@ type env struct {
 func run(ctx context.Context, args []string, e env) error {
 	a := &app{env: e}
 	root := &cobra.Command{
-		Use: "server-stub", Short: "Reference server for the S/MIME agent's central management",
+		Use: self(), Short: "Reference server for the S/MIME agent's central management",
 		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 	}
 	root.SetArgs(args)
 	root.SetOut(e.out)
 	root.SetErr(e.err)
-	root.CompletionOptions.DisableDefaultCmd = true
+	root.CompletionOptions.HiddenDefaultCmd = true
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", ".", "data directory of the server")
 	flags.StringVar(&a.server, "server", "", "host:port of the server (default: from the data directory)")
@@ -56,6 +60,7 @@ func run(ctx context.Context, args []string, e env) error {
 		a.initCommand(), a.serveCommand(), a.adminCommand(), a.tokenCommand(), a.devicesCommand(), a.deviceCommand(),
 		a.requestsCommand(), a.requestCommand(), a.ledgerCommand(), a.coverageCommand(), a.revokeCommand(), a.policyCommand(),
 		a.leaversCommand(), a.renewCommand(), a.proveCommand(), a.directoryCommand(), a.exportCommand(), a.rootListCommand(), a.exchangeCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.versionCommand(),
+		a.manCommand(root),
 	)
 	refuseUnknown(root)
 	understood := false
@@ -96,11 +101,11 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			version := "(unknown)"
+			said := "(unknown)"
 			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version + ", " + info.GoVersion
+				said = cmp.Or(version, info.Main.Version) + ", " + info.GoVersion
 			}
-			_, err := fmt.Fprintln(a.out, "server-stub", version)
+			_, err := fmt.Fprintln(a.out, self(), said)
 			return err
 		},
 	}

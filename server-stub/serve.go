@@ -71,8 +71,8 @@ func (a *app) next() error {
   1. Take %[2]s off this machine and keep it locked away:
      it is needed again only for another issuing CA.
   2. Write your people into %[3]s and your rules into %[4]s.
-  3. Start:          server-stub serve --dir %[1]s
-  4. Let machines in: server-stub token create --dir %[1]s --uses 10 --life 7d
+  3. Start:           %[8]s
+  4. Let machines in: %[9]s --uses 10 --life 7d
 
 Agents need in their settings
   server: %[5]s
@@ -80,7 +80,8 @@ Agents need in their settings
   or, in its place,
   server_pin: %[7]s
 `, a.dir, filepath.Join(a.dir, site.RootKey), filepath.Join(a.dir, site.PeopleFile), filepath.Join(a.dir, site.PolicyFile),
-		net.JoinHostPort(config.Hosts[0], port), filepath.Join(a.dir, site.TransportCert), pin)
+		net.JoinHostPort(config.Hosts[0], port), filepath.Join(a.dir, site.TransportCert), pin,
+		a.inWords("serve"), a.inWords("token create"))
 	return err
 }
 
@@ -100,7 +101,7 @@ func (a *app) serveCommand() *cobra.Command {
 			log := slog.New(slog.NewTextHandler(a.err, nil))
 			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log})
 			if err != nil {
-				return err
+				return a.lasting(err)
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
 			log.Info("serving", "address", s.Addr, "web", s.WebAddr)
@@ -112,6 +113,9 @@ func (a *app) serveCommand() *cobra.Command {
 				line += ", metrics on " + s.MetricsAddr
 			}
 			if _, err := fmt.Fprintln(a.out, line); err != nil {
+				return err
+			}
+			if err := tellReady(ctx); err != nil {
 				return err
 			}
 			return s.Wait(ctx)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,105 +26,36 @@ import (
 )
 
 const (
-	centralUnit = "server-stub.service"
-	centralHome = "/var/lib/server-stub"
+	centralUnit = "smime-central.service"
+	centralName = "smime-central"
+	centralHome = "/var/lib/smime-central"
 	// worstCentralExposure is the gate on what systemd makes of the unit, times ten.
 	worstCentralExposure = "15"
-	// besideScript is where the machine has what the script of the documentation wants beside itself.
-	besideScript = "/opt/central"
 )
-
-// centralFiles are what to bind into a machine for [central].
-func centralFiles(t *testing.T) map[string]string {
-	t.Helper()
-	program, err := filepath.Abs("../../bin/server-stub")
-	must(t, err)
-	unit, err := filepath.Abs(filepath.Join(installer, centralUnit))
-	must(t, err)
-	return map[string]string{program: besideScript + "/server-stub", unit: besideScript + "/" + centralUnit}
-}
 
 // central is central management as a service of a machine's systemd, and one
 // device that it knows.
 type central struct {
 	*machine
 	addr string
-	// figures is where those for Prometheus are, from the second start on.
+	// figures is where those for Prometheus are, from the first kill on.
 	figures string
 	calls   controlv1.ControlServiceClient
 	n       int
+	// issued are the references of what it has acknowledged.
+	issued []string
 }
 
-// asCentral takes a machine through the life of central management's unit:
-// installed by the script of the documentation, killed, backed up while it
-// works, stopped, restored.
-func asCentral(t *testing.T, m *machine) {
-	c := &central{machine: m}
-	c.install(t)
-	c.hardening(t)
-	c.join(t)
-	first := c.issue(t)
-	c.killed(t)
-	second := c.issue(t)
-	saved := centralHome + "/saved.db"
-	stop := make(chan struct{})
-	var meanwhile []string
-	var work sync.WaitGroup
-	work.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				meanwhile = append(meanwhile, c.issue(t))
-			}
-		}
-	})
-	c.asServer(t, "backup", saved)
-	close(stop)
-	work.Wait()
-	later := c.issue(t)
-	c.has(t, append([]string{first, second, later}, meanwhile...)...)
-	c.stopped(t)
-	c.asServer(t, "restore", saved)
-	c.run(t, "systemctl", "start", centralUnit)
-	c.answers(t)
-	c.has(t, first, second)
-	if strings.Contains(c.asServer(t, "ledger", "--csv"), later) {
-		t.Error("what was issued after the backup is in what was restored")
-	}
-	c.issue(t)
-	c.run(t, "systemctl", "disable", "--now", centralUnit)
-}
-
-// install runs the script of docs/central-management.md.
-func (c *central) install(t *testing.T) {
-	ports, err := e2e.FreePorts("127.0.0.1", 3)
-	must(t, err)
-	c.addr, c.figures = "127.0.0.1:"+ports[0], "127.0.0.1:"+ports[2]
-	const example = "--host pki.example.com"
-	script := scriptOf(t, "central-management.md")
-	if !strings.Contains(script, example) {
-		t.Fatalf("the script in docs/central-management.md has no %q", example)
-	}
-	script = strings.Replace(script, example, "--host 127.0.0.1 --listen "+c.addr+" --web 127.0.0.1:"+ports[1], 1)
-	c.run(t, "sh", "-c", "cd "+besideScript+" && exec sh -c \"$0\"", script)
-	c.answers(t)
-	if got := c.property(t, centralUnit, "UnitFileState"); got != "enabled" {
-		t.Errorf("%s is %s", centralUnit, got)
-	}
-}
-
-// asServer runs a command as the server's own user.
+// asServer runs a command as the administrator does.
 func (c *central) asServer(t *testing.T, args ...string) string {
 	t.Helper()
-	return c.run(t, append([]string{"runuser", "-u", "server-stub", "--", "server-stub", "--dir", centralHome}, args...)...)
+	return c.run(t, append([]string{centralName}, args...)...)
 }
 
 func (c *central) answers(t *testing.T) {
 	t.Helper()
 	c.eventually(t, 30*time.Second, "central management", func() error {
-		out, err := c.try(t.Context(), "runuser", "-u", "server-stub", "--", "server-stub", "devices", "--dir", centralHome)
+		out, err := c.try(t.Context(), centralName, "devices")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
@@ -140,10 +72,10 @@ func (c *central) hardening(t *testing.T) {
 			t.Errorf("the running server has not %q:\n%s", want, facts)
 		}
 	}
-	if got := c.run(t, "stat", "--format=%U", "/proc/"+pid); got != "server-stub" {
+	if got := c.run(t, "stat", "--format=%U", "/proc/"+pid); got != centralName {
 		t.Errorf("the server runs as %s", got)
 	}
-	if got := c.run(t, "stat", "--format=%a %U:%G", centralHome); got != "700 server-stub:server-stub" {
+	if got := c.run(t, "stat", "--format=%a %U:%G", centralHome); got != "700 "+centralName+":"+centralName {
 		t.Errorf("%s: %s", centralHome, got)
 	}
 	// What it sees of the disk, even as root, is for reading but for its own folder.
@@ -203,6 +135,7 @@ func (c *central) issue(t *testing.T) string {
 	if err != nil || resp.GetOutcome().GetIssued() == nil {
 		t.Errorf("no certificate: %v, %v", resp, err)
 	}
+	c.issued = append(c.issued, resp.GetReference())
 	return resp.GetReference()
 }
 
@@ -215,6 +148,39 @@ func (c *central) has(t *testing.T, references ...string) {
 			t.Errorf("the ledger has no certificate %q", reference)
 		}
 	}
+}
+
+// backedUp goes back to a copy that was made in the midst of work.
+func (c *central) backedUp(t *testing.T) {
+	saved := centralHome + "/saved.db"
+	before := slices.Clone(c.issued)
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				c.issue(t)
+			}
+		}
+	})
+	c.asServer(t, "backup", saved)
+	close(stop)
+	work.Wait()
+	later := c.issue(t)
+	c.has(t, c.issued...)
+	c.stopped(t)
+	c.asServer(t, "restore", saved)
+	c.run(t, "systemctl", "start", centralUnit)
+	c.answers(t)
+	c.has(t, before...)
+	if strings.Contains(c.asServer(t, "ledger", "--csv"), later) {
+		t.Error("what was issued after the backup is in what was restored")
+	}
+	c.issued = before
+	c.issue(t)
 }
 
 // killed: systemd starts it anew, with the settings as they are then.

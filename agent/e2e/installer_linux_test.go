@@ -14,7 +14,10 @@ import (
 	"smime-agent/platform/platformtest"
 )
 
-const installer = "../../installer/linux"
+const (
+	installer        = "../../installer/linux"
+	centralInstaller = installer + "/central"
+)
 
 // hardened is what the service's unit must say (systemd.exec(5)). A line may go
 // only if the service cannot work with it.
@@ -39,7 +42,7 @@ func TestUnitIsHardened(t *testing.T) {
 func TestExposure(t *testing.T) {
 	platformtest.NeedPrograms(t, "systemd-analyze")
 	unit := filepath.Join(installer, agentUnit)
-	for path, worst := range map[string]string{unit: worstExposure, filepath.Join(installer, centralUnit): worstCentralExposure} {
+	for path, worst := range map[string]string{unit: worstExposure, filepath.Join(centralInstaller, centralUnit): worstCentralExposure} {
 		if out, err := analyze(path, worst); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
@@ -67,7 +70,10 @@ func analyze(unit, worst string) (string, error) {
 func TestScripts(t *testing.T) {
 	const most = 25
 	loads := regexp.MustCompile(`\b(curl|wget|apt|apt-get|dnf|pip|git|eval)\b|https?:`)
-	for _, name := range []string{"postinstall.sh", "preremove.sh", "postremove.sh", "desktop-session"} {
+	for _, name := range []string{
+		"postinstall.sh", "preremove.sh", "postremove.sh", "desktop-session",
+		"central/postinstall.sh", "central/preremove.sh", "central/postremove.sh", "central/smime-central",
+	} {
 		path := filepath.Join(installer, name)
 		text := read(path)
 		if lines := strings.Count(text, "\n"); lines == 0 || lines > most {
@@ -82,17 +88,24 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// TestRPM looks into the rpm by rpm itself. It is not installed anywhere here.
+// TestRPM looks into the rpms by rpm itself. They are not installed anywhere here.
 func TestRPM(t *testing.T) {
-	rpm, deb := built(t, ".rpm"), built(t, ".deb")
 	platformtest.NeedPrograms(t, "rpm", "dpkg-deb")
+	judgeRPM(t, "smime-agent", installer)
+	judgeRPM(t, "smime-central", centralInstaller)
+}
+
+// judgeRPM compares an rpm with the deb of the same name, and with the scripts of a folder.
+func judgeRPM(t *testing.T, name, folder string) {
+	t.Helper()
+	rpm, deb := builtOf(t, name, ".rpm"), builtOf(t, name, ".deb")
 	var files []string
 	for line := range strings.Lines(output(t, "rpm", "-qp", "--queryformat", `[%{FILEMODES:octal} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]`, rpm)) {
 		mode, owner, path := "", "", ""
 		if _, err := fmt.Sscan(line, &mode, &owner, &path); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if !regexp.MustCompile(`^0?(100644|100755|40755|40700|040755|040700)$`).MatchString(mode) || owner != "root:root" {
+		if !regexp.MustCompile(`^0?(100644|100755|40755|40700|040755|040700|120000)$`).MatchString(mode) || owner != "root:root" {
 			t.Errorf("%s is %s of %s", path, mode, owner)
 		}
 		files = append(files, strings.Replace(path, "/zsh/site-functions/", "/zsh/vendor-completions/", 1))
@@ -100,11 +113,11 @@ func TestRPM(t *testing.T) {
 	var same []string // folders above ours are in the deb only
 	for line := range strings.Lines(output(t, "dpkg-deb", "--contents", deb)) {
 		fields := strings.Fields(line)
-		path := strings.TrimSuffix(strings.TrimPrefix(fields[len(fields)-1], "."), "/")
+		path := strings.TrimSuffix(strings.TrimPrefix(fields[5], "."), "/")
 		if fields[1] != "root/root" {
 			t.Errorf("%s in the deb is of %s", path, fields[1])
 		}
-		if !strings.HasPrefix(fields[0], "d") || strings.Contains(path, "/smime-agent") {
+		if !strings.HasPrefix(fields[0], "d") || strings.Contains(path, "/"+name) {
 			same = append(same, path)
 		}
 	}
@@ -114,9 +127,9 @@ func TestRPM(t *testing.T) {
 		t.Errorf("the rpm has\n%s\nthe deb has\n%s", strings.Join(files, "\n"), strings.Join(same, "\n"))
 	}
 	scripts := output(t, "rpm", "-qp", "--scripts", rpm)
-	for _, name := range []string{"postinstall.sh", "preremove.sh", "postremove.sh"} {
-		if !strings.Contains(scripts, strings.TrimSpace(read(filepath.Join(installer, name)))) {
-			t.Errorf("the rpm has not %s as it stands here", name)
+	for _, script := range []string{"postinstall.sh", "preremove.sh", "postremove.sh"} {
+		if !strings.Contains(scripts, strings.TrimSpace(read(filepath.Join(folder, script)))) {
+			t.Errorf("the rpm %s has not %s as it stands here", name, script)
 		}
 	}
 	if requires := output(t, "rpm", "-qp", "--requires", rpm); !strings.Contains(requires, "glibc >= 2.") {
@@ -133,7 +146,7 @@ func TestReproducible(t *testing.T) {
 	must(t, err)
 	again := cloneAndBuild(t, tools, "umask 077; export TZ=Asia/Shanghai LC_ALL=C.UTF-8")
 	first := sumsOf(t, os.Getenv(distVariable))
-	if len(again) != 3 {
+	if len(again) != 5 {
 		t.Fatalf("built: %v", again)
 	}
 	for name := range again {

@@ -26,8 +26,9 @@ type machine struct {
 }
 
 // packagesOfMachine are what an employee's machine has: a login that starts the
-// user's service manager (libpam-systemd, dbus-user-session) and NSS; and rpm.
-const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3,rpm"
+// user's service manager (libpam-systemd, dbus-user-session) and NSS; rpm; and what central
+// management recommends.
+const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3,rpm,logrotate"
 
 // newMachine makes a root folder of the same Debian as here, from where apt has
 // its packages here.

@@ -10,11 +10,15 @@ import (
 )
 
 // judgeNotices compares a package's notices with what the linker says is in its
-// programs.
+// programs, which are in the folder of that name where packages are laid out.
 func judgeNotices(t *testing.T, system, notices string) {
 	t.Helper()
 	suffix := map[string]string{"windows": ".exe"}[system]
-	for _, program := range []string{"smime-agent", "smime-helper"} {
+	programs := []string{"smime-agent", "smime-helper"}
+	if system == "linux-central" {
+		programs = []string{"server-stub"}
+	}
+	for _, program := range programs {
 		path := filepath.Join(filepath.Dir(built(t, ".deb")), system, program+suffix)
 		info, err := buildinfo.ReadFile(path)
 		must(t, err)
@@ -42,7 +46,9 @@ func judgeNotices(t *testing.T, system, notices string) {
 // TestNotices: what is passed on goes with its license.
 func TestNotices(t *testing.T) {
 	platformtest.NeedPrograms(t, "dpkg-deb")
-	dir := t.TempDir()
-	output(t, "dpkg-deb", "--extract", built(t, ".deb"), dir)
-	judgeNotices(t, "linux", read(filepath.Join(dir, "usr/share/doc/smime-agent/copyright")))
+	for name, layout := range map[string]string{"smime-agent": "linux", "smime-central": "linux-central"} {
+		dir := t.TempDir()
+		output(t, "dpkg-deb", "--extract", builtOf(t, name, ".deb"), dir)
+		judgeNotices(t, layout, read(filepath.Join(dir, "usr/share/doc", name, "copyright")))
+	}
 }

@@ -35,16 +35,21 @@ const (
 // distVariable names the folder of the built packages; `make e2e-packages` sets it.
 const distVariable = "SMIME_AGENT_DIST"
 
-// built finds the built package with this ending.
+// built finds the agent's built package with this ending.
 func built(t *testing.T, ending string) string {
+	t.Helper()
+	return builtOf(t, "smime-agent", ending)
+}
+
+func builtOf(t *testing.T, name, ending string) string {
 	t.Helper()
 	dir := os.Getenv(distVariable)
 	if dir == "" {
 		t.Skipf("SKIP: %s is not set: run `make e2e-packages`", distVariable)
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "*"+ending))
+	found, err := filepath.Glob(filepath.Join(dir, name+"*"+ending))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("%s has not exactly one package %s: %v", dir, ending, found)
+		t.Fatalf("%s has not exactly one package %s*%s: %v", dir, name, ending, found)
 	}
 	return found[0]
 }
@@ -75,7 +80,7 @@ func TestPackage(t *testing.T) {
 		name string
 		do   func(*testing.T)
 	}{
-		{"central management as a service", func(t *testing.T) { asCentral(t, r.machine) }},
+		{"central management's package", func(t *testing.T) { asCentral(t, r.machine) }},
 		{"a user is logged in", r.login},
 		{"apt install", r.install},
 		{"hardening", r.hardening},
@@ -178,9 +183,9 @@ func (r *rollout) login(t *testing.T) {
 	r.before = r.files(t)
 }
 
-func (r *rollout) apt(t *testing.T, args ...string) {
+func (m *machine) apt(t *testing.T, args ...string) string {
 	t.Helper()
-	r.run(t, append([]string{"apt-get", "--yes", "--quiet", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"}, args...)...)
+	return m.run(t, append([]string{"apt-get", "--yes", "--quiet", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"}, args...)...)
 }
 
 // install runs the script of docs/deploy.md.
@@ -231,9 +236,9 @@ func (r *rollout) upgradedMidway(t *testing.T) {
 		return s.Device.Joined && len(s.Users) == 1 && len(s.Credentials) == 1 && s.Credentials[0].State == enroll.Submitted
 	}
 	before := r.await(t, 60*time.Second, "a request that waits", waits)
-	for _, step := range []struct{ version, path string }{{"999.0.0", r.repacked(t, "999.0.0")}, {r.version(t), inMachine}} {
+	for _, step := range []struct{ version, path string }{{"999.0.0", r.repacked(t, built(t, ".deb"), "999.0.0")}, {r.version(t, "smime-agent"), inMachine}} {
 		r.apt(t, "install", "--allow-downgrades", step.path)
-		if got := r.version(t); got != step.version {
+		if got := r.version(t, "smime-agent"); got != step.version {
 			t.Errorf("installed: %s, want %s", got, step.version)
 		}
 		now := r.await(t, 60*time.Second, "the request again under version "+step.version, waits)
@@ -349,11 +354,11 @@ func (r *rollout) unprivileged(t *testing.T) {
 // upgraded goes up to a package of the same programs under a higher version, and
 // down again.
 func (r *rollout) upgraded(t *testing.T) {
-	newer := r.repacked(t, "999.0.0")
-	for _, step := range []struct{ version, path string }{{"999.0.0", newer}, {r.version(t), inMachine}} {
+	newer := r.repacked(t, built(t, ".deb"), "999.0.0")
+	for _, step := range []struct{ version, path string }{{"999.0.0", newer}, {r.version(t, "smime-agent"), inMachine}} {
 		service, helper := r.property(t, agentUnit, "MainPID"), r.property(t, helperUnit, "MainPID")
 		r.apt(t, "install", "--allow-downgrades", step.path)
-		if got := r.version(t); got != step.version {
+		if got := r.version(t, "smime-agent"); got != step.version {
 			t.Errorf("installed: %s, want %s", got, step.version)
 		}
 		if r.property(t, agentUnit, "MainPID") == service || r.property(t, helperUnit, "MainPID") == helper {
@@ -363,21 +368,21 @@ func (r *rollout) upgraded(t *testing.T) {
 	}
 }
 
-func (r *rollout) version(t *testing.T) string {
+func (m *machine) version(t *testing.T, name string) string {
 	t.Helper()
-	return r.run(t, "dpkg-query", "--show", "--showformat=${Version}", "smime-agent")
+	return m.run(t, "dpkg-query", "--show", "--showformat=${Version}", name)
 }
 
-// repacked is the package once more, with another version.
-func (r *rollout) repacked(t *testing.T, version string) string {
+// repacked is a package once more, with another version.
+func (m *machine) repacked(t *testing.T, deb, version string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "package")
-	output(t, "dpkg-deb", "--raw-extract", built(t, ".deb"), dir)
+	output(t, "dpkg-deb", "--raw-extract", deb, dir)
 	control := filepath.Join(dir, "DEBIAN", "control")
 	text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(control), "Version: "+version)
 	must(t, os.WriteFile(control, []byte(text), 0o644))
 	const path = "/opt/rollout/newer.deb"
-	output(t, "dpkg-deb", "--build", "-Znone", dir, r.path(path))
+	output(t, "dpkg-deb", "--build", "-Znone", dir, m.path(path))
 	return path
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -23,6 +24,10 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	if testing.Short() && os.Getenv("SMIME_AGENT_REQUIRE") == "" {
+		t.Skip("waits for servers to look around")
+	}
+	t.Parallel()
 	p := &pair{primary: pgtest.Start(t)}
 	p.name = pgtest.NameOf(t, p.primary.Database(t))
 	p.standby = p.primary.Standby(t)

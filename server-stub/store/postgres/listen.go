@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +30,7 @@ func (s *Store) Listen(ctx context.Context, heard func(word string), missed func
 		if ctx.Err() != nil {
 			return
 		}
-		if !lost {
+		if !lost && !errors.Is(err, errMoved) {
 			s.log.Error("the database does not answer; agents are told to come back", "error", err)
 			lost = true
 		}
@@ -40,6 +41,9 @@ func (s *Store) Listen(ctx context.Context, heard func(word string), missed func
 	}
 }
 
+// errMoved: a newer primary was seen, and words are said there.
+var errMoved = errors.New("a newer primary was seen")
+
 // hear listens on one connection until it breaks.
 func (s *Store) hear(ctx context.Context, heard func(word string), begun func()) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
@@ -49,7 +53,7 @@ func (s *Store) hear(ctx context.Context, heard func(word string), begun func())
 	ctx, forget := s.fence.during(ctx) // words are said where the newest primary is
 	defer forget()
 	if !s.fence.current(conn.PgConn()) {
-		return errOld
+		return errMoved
 	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -62,6 +66,9 @@ func (s *Store) hear(ctx context.Context, heard func(word string), begun func())
 	begun()
 	for {
 		word, err := next(ctx, conn)
+		if err != nil && !s.fence.current(conn.PgConn()) {
+			return errMoved
+		}
 		if err != nil {
 			return err
 		}
