@@ -1,12 +1,48 @@
 package platform
 
-import "path/filepath"
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// libraryFolders are those of the machine's architectures.
+var libraryFolders = globbed{folder: "/usr/lib", pattern: "*-linux-gnu"}
+
+// globbed remembers what of a folder fits a pattern for as long as nothing comes or
+// goes there: stores are listed at each task, and the folder has many entries.
+type globbed struct {
+	folder, pattern string
+
+	mu      sync.Mutex
+	changed time.Time // of the folder, when it was read
+	matches []string
+}
+
+func (g *globbed) list() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	info, err := os.Stat(g.folder)
+	if err != nil {
+		return nil
+	}
+	if at := info.ModTime(); g.matches == nil || !at.Equal(g.changed) {
+		g.matches, err = filepath.Glob(filepath.Join(g.folder, g.pattern))
+		g.changed = at
+		if err != nil || time.Since(at) < 2*time.Second { // it may change again within one tick of its clock
+			g.changed = time.Time{}
+		}
+	}
+	return g.matches
+}
 
 // systemSoftokens are the places of the distribution's own softoken.
 func systemSoftokens() []string {
 	const name = "libsoftokn3.so"
-	found := firstFiles(name, "/usr/lib/*-linux-gnu")
-	found = append(found, firstFiles("nss/"+name, "/usr/lib/*-linux-gnu")...)
+	folders := libraryFolders.list()
+	found := firstFiles(name, folders...)
+	found = append(found, firstFiles("nss/"+name, folders...)...)
 	return append(found, firstFiles(name, "/usr/lib64", "/usr/lib")...)
 }
 

@@ -18,16 +18,21 @@ const slewing = 2 * time.Second
 // earliest is before every server; an answer with an earlier time is nonsense.
 var earliest = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// observe takes the server's time out of an answer. It was written about in the
-// middle between sending and receiving.
+// observe takes the server's time out of an answer. It was written between sending
+// and receiving. What was known stands if it can still be true, so that deadlines
+// do not waver with each answer; else it was about in the middle.
 func (k *clock) observe(server, sent, received time.Time) {
 	if server.Before(earliest) {
 		return
 	}
+	known := k.offsetAt(received)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.at = received
-	k.offset = server.Add(received.Sub(sent) / 2).Sub(received.Round(0))
+	doubt := received.Sub(sent) / 2
+	k.at, k.offset = received, server.Add(doubt).Sub(received.Round(0))
+	if (known - k.offset).Abs() <= doubt {
+		k.offset = known
+	}
 }
 
 // offsetAt is the offset at the local time now. If the wall clock advanced less

@@ -378,6 +378,23 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestClockDoesNotWaver: an answer that took long says little, and moves nothing
+// that can still be true; one that cannot be does.
+func TestClockDoesNotWaver(t *testing.T) {
+	start := time.Now()
+	var k clock
+	for _, o := range []struct{ after, want time.Duration }{
+		{0, 0}, {50 * time.Second, 0}, {time.Minute, 0}, // written at once, late, at the end of a held call
+		{time.Hour, time.Hour - 30*time.Second},
+		{time.Hour + 20*time.Second, time.Hour - 30*time.Second},
+	} {
+		k.observe(start.Add(o.after), start, start.Add(time.Minute))
+		if got := k.offsetAt(start.Add(time.Minute)); got != o.want {
+			t.Errorf("a server's time %v after the call began: offset %v, want %v", o.after, got, o.want)
+		}
+	}
+}
+
 func FuzzAnswers(f *testing.F) {
 	ca := newAuthority(f, "CA")
 	raw, err := proto.Marshal(&controlv1.SyncResponse{PolicyChanged: true, PolicyRevision: "1", Policy: goodPolicy(ca)})

@@ -242,8 +242,29 @@ func (g *Engine) meant(f Filter) []*entry {
 	return all
 }
 
-// decide puts a verdict on record and closes an open prompt. Callers hold mu.
+// given is what an approval makes of an enrollment.
+var given = step{from: Wanted, to: Consented, event: EventConsent}
+
+// decide puts a verdict on record and closes an open prompt. An approval is at once
+// the step that waits for it, unless that is being taken just now. Callers hold mu.
 func (g *Engine) decide(n *entry, v Verdict) error {
+	waits := (!n.busy || n.asking != nil) && n.e.Store != "" && g.hasPolicy && !g.Rebuilding
+	if v == Approve && waits {
+		if err := g.advance(n, given, func(e *Enrollment) { *e = g.withVerdict(*e, v) }); err != nil {
+			return err
+		}
+	} else if err := g.noteVerdict(n, v); err != nil {
+		return err
+	}
+	if n.asking != nil {
+		n.decided = true
+		n.asking()
+	}
+	return nil
+}
+
+// noteVerdict leaves the step to be taken. Callers hold mu.
+func (g *Engine) noteVerdict(n *entry, v Verdict) error {
 	e := g.withVerdict(n.e, v)
 	e.Problem, e.NextAttempt = nil, time.Time{}
 	if v != Approve {
@@ -256,10 +277,6 @@ func (g *Engine) decide(n *entry, v Verdict) error {
 	if v == Approve {
 		// The floor is for retries; a person's word is something new.
 		n.woken, n.tried = true, time.Time{}
-	}
-	if n.asking != nil {
-		n.decided = true
-		n.asking()
 	}
 	return nil
 }

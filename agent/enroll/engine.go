@@ -68,21 +68,25 @@ type Engine struct {
 // entry is an enrollment with what is known of it in memory only. Its Enrollment
 // is replaced as a whole and never changed through its pointers.
 type entry struct {
-	e       Enrollment
-	busy    bool
-	asking  context.CancelFunc // set while a prompt is open
-	decided bool               // a verdict came from elsewhere while it was open
-	woken   bool
-	tried   time.Time
-	triedIn State
-	missing bool // the key is not in its readable store
-	bare    bool // the key is there without its certificate
+	e    Enrollment
+	busy bool
+	// outdated says that policy spoke of it while it was busy.
+	outdated bool
+	asking   context.CancelFunc // set while a prompt is open
+	decided  bool               // a verdict came from elsewhere while it was open
+	woken    bool
+	tried    time.Time
+	triedIn  State
+	missing  bool // the key is not in its readable store
+	bare     bool // the key is there without its certificate
 	// received is a chain that failed a check which may pass later; it is looked
 	// at again without another request, for a day.
 	received Collection
 	asked    time.Time
 	calls    int
 	callsDay time.Time
+	// believed is the chain that came, with what it was held against.
+	believed belief
 }
 
 // Load reads the ledger. It must succeed once before anything else.

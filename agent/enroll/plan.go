@@ -273,7 +273,11 @@ func (g *Engine) storeless(w place) *Error {
 // takeOver gives an enrollment that has asked nothing of anybody yet the present
 // text of its assignment.
 func (g *Engine) takeOver(n *entry, a Assignment) error {
-	if len(n.e.CSR) > 0 || n.busy && n.asking == nil || reflect.DeepEqual(n.e.Assignment, a) {
+	if len(n.e.CSR) > 0 || reflect.DeepEqual(n.e.Assignment, a) {
+		return nil
+	}
+	if n.busy && n.asking == nil {
+		n.outdated = true
 		return nil
 	}
 	e := n.e

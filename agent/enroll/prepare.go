@@ -137,6 +137,13 @@ func (g *Engine) prepare(ctx context.Context, e Enrollment) (change, error) {
 	}, nil
 }
 
+// leavesMailAlone says that policy names no program, and nobody wants one put back.
+// Callers hold mu.
+func (g *Engine) leavesMailAlone(e Enrollment) bool {
+	rule := g.mailRule(e)
+	return len(rule.Programs) == 0 && !g.heldUndone(e, rule)
+}
+
 // prepareWith gives an error only where nobody was there to do it; nil if policy
 // leaves mail programs alone.
 func (g *Engine) prepareWith(ctx context.Context, s Session, e Enrollment) (*Preparation, error) {

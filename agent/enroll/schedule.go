@@ -199,6 +199,7 @@ func (g *Engine) release(j job) {
 	}
 	if j.entry != nil {
 		j.entry.busy = false
+		g.dirty, j.entry.outdated = g.dirty || j.entry.outdated, false
 	}
 	if trouble != nil {
 		g.stumbled(j, trouble)

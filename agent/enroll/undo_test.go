@@ -76,20 +76,28 @@ func (w *world) undone(t *testing.T, g *Engine, u *person, when string) {
 	}
 }
 
+// managed is a world whose one person has a credential in use, and whose mail
+// programs policy manages.
+func managed(t *testing.T, set func(*MailRule)) (*world, *person, *Engine, Assignment) {
+	t.Helper()
+	w := newWorld(t)
+	u := w.person("uid:1")
+	a := assignment("uid:1", "a@example.com")
+	a.Mail = MailRule{Programs: []string{"*"}}
+	set(&a.Mail)
+	g, stop := w.run(w.policy(a))
+	t.Cleanup(stop)
+	w.settle(time.Minute)
+	return w, u, g, a
+}
+
 // TestMailUndoRuled: what policy rules only an administrator takes back.
 func TestMailUndoRuled(t *testing.T) {
 	for _, set := range []func(*MailRule){
 		func(r *MailRule) { r.Sign = MailAlways }, func(r *MailRule) { r.Encrypt = MailNever }, func(r *MailRule) { r.ClearSign = MailAlways },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			u := w.person("uid:1")
-			a := assignment("uid:1", "a@example.com")
-			a.Mail = MailRule{Programs: []string{"*"}}
-			set(&a.Mail)
-			g, stop := w.run(w.policy(a))
-			defer stop()
-			w.settle(time.Minute)
+			w, u, g, _ := managed(t, set)
 			id := only(t, g, Active).ID
 			if err := g.UndoMail([]ID{id}, false); !errors.Is(err, ErrMailRuled) {
 				t.Fatal(err)
@@ -109,13 +117,7 @@ func TestMailUndoRuled(t *testing.T) {
 // is not there when he is.
 func TestMailUndoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		u := w.person("uid:1")
-		a := assignment("uid:1", "a@example.com")
-		a.Mail = MailRule{Programs: []string{"*"}}
-		g, stop := w.run(w.policy(a))
-		defer stop()
-		w.settle(time.Minute)
+		w, u, g, _ := managed(t, func(*MailRule) {})
 		w.lock(func() { u.present, u.mailSays.State = false, MailBusy })
 		if err := g.UndoMail([]ID{only(t, g, Active).ID}, false); err != nil {
 			t.Fatal(err)
@@ -138,13 +140,7 @@ func TestMailUndoWaits(t *testing.T) {
 // what comes of it.
 func TestMailUndoInRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		u := w.person("uid:1")
-		a := assignment("uid:1", "a@example.com")
-		a.Mail = MailRule{Programs: []string{"*"}}
-		g, stop := w.run(w.policy(a))
-		defer stop()
-		w.settle(time.Minute)
+		w, u, g, _ := managed(t, func(*MailRule) {})
 		old := only(t, g, Active)
 		w.lock(func() { w.proofFail = "Not yet." })
 		if _, err := g.Renew(Filter{}, ReasonAdministrator); err != nil {
@@ -217,13 +213,7 @@ func TestMailUndoOfWhatEnds(t *testing.T) {
 // gives the certificate no longer; it holds when policy gives it again.
 func TestMailUndoBeforeUnwanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		u := w.person("uid:1")
-		a := assignment("uid:1", "a@example.com")
-		a.Mail = MailRule{Programs: []string{"*"}}
-		g, stop := w.run(w.policy(a))
-		defer stop()
-		w.settle(time.Minute)
+		w, u, g, a := managed(t, func(*MailRule) {})
 		w.lock(func() { u.mailSays.State = MailBusy })
 		if err := g.UndoMail([]ID{only(t, g, Active).ID}, false); err != nil {
 			t.Fatal(err)

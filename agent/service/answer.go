@@ -19,6 +19,7 @@ var _ local.Agent = (*Service)(nil)
 
 // Report is the state of everything.
 func (s *Service) Report(context.Context) (status.Report, error) {
+	s.thrift.Stir() // nearly every call of the local API begins with one
 	return status.Build(s.facts(), s.engine.Enrollments(), s.now()), nil
 }
 
@@ -75,6 +76,7 @@ func (s *Service) Sync(ctx context.Context) error {
 
 // Attached learns of a helper.
 func (s *Service) Attached(a local.Attachment) {
+	s.thrift.Stir()
 	s.remember(a)
 	s.log.Info("helper attached", "user", a.Peer.User, "account", a.Account, "helper", a.Hello.Version)
 	s.event(eventHelperAttached, outcomeSuccess, "user", a.Peer.User)
@@ -85,7 +87,10 @@ func (s *Service) Attached(a local.Attachment) {
 }
 
 // Changed learns that a user's stores changed.
-func (s *Service) Changed(a local.Attachment) { s.engine.Attach(a.Peer.User) }
+func (s *Service) Changed(a local.Attachment) {
+	s.thrift.Stir()
+	s.engine.Attach(a.Peer.User)
+}
 
 // Detached learns that a helper went.
 func (s *Service) Detached(a local.Attachment) {

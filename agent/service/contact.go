@@ -85,8 +85,9 @@ func (s *Service) keepContact(ctx context.Context) error {
 	var awaited chan bool
 	for {
 		s.reloadSettings()
-		if now := wallClock(); !now.Before(next) {
-			next = now.Add(s.contact(ctx))
+		if !wallClock().Before(next) {
+			wait := s.contact(ctx) // from its end on, not from its beginning
+			next = wallClock().Add(wait)
 			if awaited == nil {
 				awaited = s.await(ctx)
 			}
@@ -187,6 +188,7 @@ func (s *Service) contact(ctx context.Context) time.Duration {
 func (s *Service) contactNow(ctx context.Context) (time.Duration, error) {
 	s.contacting.Lock()
 	defer s.contacting.Unlock()
+	s.thrift.Stir()
 	wait, err := s.exchange(ctx)
 	if err != nil && ctx.Err() != nil {
 		return 0, err

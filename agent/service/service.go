@@ -56,6 +56,8 @@ type Service struct {
 	wrong    *conditions
 	machine  platform.Machine
 	started  time.Time
+	// thrift is stirred by whatever comes from outside and all that changes.
+	thrift *platform.Thrift
 
 	correspondence *correspondence
 
@@ -124,7 +126,7 @@ func build(o Options) (*Service, error) {
 		l.manage(o.system, settings.LogDir)
 	}
 	s := &Service{
-		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(),
+		options: o, log: l.Log, logs: l, sessions: &local.Sessions{}, machine: platform.ThisMachine(), started: time.Now(), thrift: platform.NewThrift(),
 		poke: make(chan struct{}, 1), ticked: make(chan struct{}, 1), settings: settings, problems: problems, starting: true,
 		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
@@ -217,6 +219,7 @@ func (s *Service) run(ctx context.Context) error {
 	group.Go(func() error { return s.followChanges(ctx) })
 	group.Go(func() error { s.keepCorrespondence(ctx); return nil })
 	group.Go(func() error { s.askForCodes(ctx); return nil })
+	group.Go(func() error { s.thrift.Run(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
 	if err = s.outlast(ctx, check, group.Wait); errors.Is(err, errHung) {
 		return err
@@ -271,6 +274,7 @@ const gather = 100 * time.Millisecond
 func (s *Service) followChanges(ctx context.Context) error {
 	for {
 		changed := s.engine.Changes()
+		s.thrift.Stir()
 		s.watchers.tell()
 		select {
 		case <-ctx.Done():

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -169,8 +170,12 @@ func (a *estAnswer) judge(operation string) error {
 	switch {
 	case a.code == http.StatusOK || a.code == http.StatusAccepted:
 		return nil
-	case a.code == http.StatusUnauthorized || a.code == http.StatusForbidden || a.code == http.StatusTooManyRequests || a.code >= 500:
-		// Credentials and load are matters of the two servers, not of this order.
+	case a.code >= 500 || slices.Contains([]int{
+		http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusTooManyRequests,
+	}, a.code):
+		// Credentials, addresses and load are matters of the servers and of what is
+		// between them, not of this order.
 		return fmt.Errorf("%w: EST %s answers %d", ErrUnavailable, operation, a.code)
 	case a.code >= 300 && a.code < 400:
 		return fmt.Errorf("%w: EST %s redirects (%d), which is not followed", ErrUnavailable, operation, a.code)

@@ -111,6 +111,7 @@ func TestESTFaults(t *testing.T) {
 		"another use": authority.ErrAnswer, "a CA": authority.ErrAnswer, "too long": authority.ErrAnswer, "ended": authority.ErrAnswer,
 		"another root": authority.ErrAnswer, "HTML": authority.ErrAnswer, "no base64": authority.ErrAnswer, "no message": authority.ErrAnswer,
 		"endless": authority.ErrAnswer, "redirect": authority.ErrUnavailable, "refused": authority.ErrRefused, "down": authority.ErrUnavailable,
+		"elsewhere": authority.ErrUnavailable, "slow": authority.ErrUnavailable,
 	} {
 		s, client := newEST(t)
 		s.Break(fault)

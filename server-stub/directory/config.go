@@ -4,6 +4,7 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -58,8 +59,8 @@ type Config struct {
 
 // Check says what is wrong with the settings, and what to do.
 func (c Config) Check() error {
-	u, err := url.Parse(c.URL)
-	if err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, u.Scheme) || u.Host == "" && u.Scheme != "ldapi" {
+	u, err := parse(c.URL)
+	if err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, u.Scheme) || u.Host == "" && u.Scheme != "ldapi" || u.Scheme == "ldapi" && u.Path == "" {
 		return fmt.Errorf("url is %q; write ldaps://HOST, ldap://HOST or ldapi://%%2Fpath%%2Fof%%2Fsocket", c.URL)
 	}
 	switch {
@@ -81,6 +82,17 @@ func (c Config) Check() error {
 		return fmt.Errorf("security is none, and %s is another machine; a password would cross the network in the clear: use ldaps:// or starttls", u.Hostname())
 	}
 	return nil
+}
+
+// parse reads the address. A socket's path may stand in the host's place, percent-encoded,
+// as OpenLDAP writes it, which [url.Parse] refuses; or behind it.
+func parse(address string) (*url.URL, error) {
+	socket, ok := strings.CutPrefix(address, "ldapi://")
+	if !ok {
+		return url.Parse(address)
+	}
+	path, err := url.PathUnescape(socket)
+	return &url.URL{Scheme: "ldapi", Path: path}, err
 }
 
 // onThisMachine takes addresses alone and the one name that every system gives
@@ -109,48 +121,56 @@ func (c Config) names() (certificate, signed string) {
 type Session struct {
 	config Config
 	conn   *ldap.Conn
+	// forget has the end of the session's context break no connection any more.
+	forget func() bool
 }
 
-// Dial connects and binds. Nothing is bound before the connection is safe.
+// Dial connects and binds. Nothing is bound before the connection is safe. The end
+// of ctx breaks the connection, whatever it waits for, also when it is open.
 func (c Config) Dial(ctx context.Context) (*Session, error) {
-	u, err := url.Parse(c.URL)
+	u, err := parse(c.URL)
 	if err != nil {
 		return nil, err
 	}
 	trust := &tls.Config{RootCAs: c.Roots, ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
-	dialer := &net.Dialer{Timeout: callTime}
-	if deadline, ok := ctx.Deadline(); ok {
-		dialer.Deadline = deadline
-	}
-	conn, err := ldap.DialURL(c.dialable(u), ldap.DialWithDialer(dialer), ldap.DialWithTLSConfig(trust))
+	raw, err := connect(ctx, u, trust)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the directory: %w", err)
 	}
+	conn := ldap.NewConn(raw, u.Scheme == "ldaps")
+	conn.Start()
 	conn.SetTimeout(callTime)
+	// The library knows no context: a server that stops must not wait for a directory that hangs.
+	s := &Session{config: c, conn: conn, forget: context.AfterFunc(ctx, func() { _ = raw.Close() })}
 	if u.Scheme == "ldap" && c.Security != None {
 		if err := conn.StartTLS(trust); err != nil {
-			return nil, errors.Join(fmt.Errorf("make the connection to the directory safe: %w", err), conn.Close())
+			return nil, errors.Join(fmt.Errorf("make the connection to the directory safe: %w", err), s.Close())
 		}
 	}
 	if c.BindDN != "" {
 		if err := conn.Bind(c.BindDN, c.Password); err != nil {
-			return nil, errors.Join(fmt.Errorf("sign in to the directory as %s: %w", c.BindDN, err), conn.Close())
+			return nil, errors.Join(fmt.Errorf("sign in to the directory as %s: %w", c.BindDN, err), s.Close())
 		}
 	}
-	return &Session{config: c, conn: conn}, nil
+	return s, nil
 }
 
-// dialable gives the library's form of a socket's URL: it wants the path as path.
-func (c Config) dialable(u *url.URL) string {
-	if u.Scheme != "ldapi" {
-		return c.URL
+// connect opens the connection, for ldaps with TLS.
+func connect(ctx context.Context, u *url.URL, trust *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	var d net.Dialer
+	switch u.Scheme {
+	case "ldapi":
+		return d.DialContext(ctx, "unix", u.Path)
+	case "ldaps":
+		return (&tls.Dialer{Config: trust}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ldap.DefaultLdapsPort)))
 	}
-	path := u.Path
-	if u.Host != "" { // url.Parse has decoded what stands in the host's place
-		path = u.Host
-	}
-	return "ldapi://" + path
+	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ldap.DefaultLdapPort)))
 }
 
 // Close ends the connection.
-func (s *Session) Close() error { return s.conn.Close() }
+func (s *Session) Close() error {
+	s.forget()
+	return s.conn.Close()
+}

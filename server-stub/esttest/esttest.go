@@ -243,6 +243,12 @@ func (s *Server) answerWrong(w http.ResponseWriter) bool {
 	case "refused":
 		http.Error(w, "no", http.StatusBadRequest)
 		return true
+	case "elsewhere": // what a proxy says while the CA behind it is exchanged
+		http.NotFound(w, nil)
+		return true
+	case "slow":
+		http.Error(w, "no", http.StatusRequestTimeout)
+		return true
 	case "down":
 		http.Error(w, "no", http.StatusServiceUnavailable)
 		return true

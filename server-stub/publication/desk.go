@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -292,29 +293,47 @@ func (d *Desk) wishes(matches string) ([]*wish, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []*wish
+	mailboxes := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(m string) bool { return !strings.Contains(m, strings.ToLower(matches)) })
+	out := make([]*wish, 0, len(mailboxes))
 	err = d.Store.View(func(tx store.Tx) error {
+		out = out[:0]
 		signed, err := values(tx)
 		if err != nil {
 			return err
 		}
-		for mailbox, list := range all {
-			if !strings.Contains(mailbox, strings.ToLower(matches)) {
-				continue
+		for part := range slices.Chunk(mailboxes, storePart) {
+			store.Prefetch(tx, refsOf(part, all)...)
+			for _, mailbox := range part {
+				w := &wish{mailbox: mailbox, list: all[mailbox]}
+				if _, err := store.GetJSON(tx, store.Directory, []byte(mailbox), &w.before); err != nil {
+					return err
+				}
+				if err := w.choose(tx, signed); err != nil {
+					return err
+				}
+				out = append(out, w)
 			}
-			w := &wish{mailbox: mailbox, list: list}
-			if _, err := store.GetJSON(tx, store.Directory, []byte(mailbox), &w.before); err != nil {
-				return err
-			}
-			if err := w.choose(tx, signed); err != nil {
-				return err
-			}
-			out = append(out, w)
 		}
 		return nil
 	})
-	slices.SortFunc(out, func(a, b *wish) int { return strings.Compare(a.mailbox, b.mailbox) })
 	return out, err
+}
+
+// storePart is how many mailboxes the store is asked after at once, or written
+// about in one transaction.
+const storePart = 250
+
+// refsOf names the records that the wishes of mailboxes are made of.
+func refsOf(mailboxes []string, all map[string][]candidate) []store.Ref {
+	var refs []store.Ref
+	for _, mailbox := range mailboxes {
+		refs = append(refs, store.Ref{Bucket: store.Directory, Key: []byte(mailbox)})
+		best := all[mailbox][0]
+		if serial, err := ca.ParseSerial(best.reference); err == nil && best.usable && best.proved {
+			refs = append(refs, store.Ref{Bucket: store.Certificates, Key: serial[:]})
+		}
+	}
+	return refs
 }
 
 // choose takes the newest that is proved, with the signed value about it.

@@ -363,6 +363,81 @@ func TestDeskAfterAnother(t *testing.T) {
 	}
 }
 
+// far is a store to which each look that was not announced is a way of its own.
+type far struct {
+	store.Store
+	ways int
+}
+
+// View is [store.Store]'s.
+func (f *far) View(read func(store.Tx) error) error {
+	return f.Store.View(func(tx store.Tx) error { return read(&farTx{Tx: tx, far: f, known: map[string]bool{}}) })
+}
+
+// Update is [store.Store]'s.
+func (f *far) Update(ctx context.Context, write func(store.Tx) error) error {
+	return f.Store.Update(ctx, func(tx store.Tx) error { return write(&farTx{Tx: tx, far: f, known: map[string]bool{}}) })
+}
+
+type farTx struct {
+	store.Tx
+	far   *far
+	known map[string]bool
+}
+
+// Prefetch is what [store.Prefetch] looks for.
+func (t *farTx) Prefetch(refs []store.Ref) {
+	t.far.ways++
+	for _, r := range refs {
+		t.known[string(r.Bucket)+string(r.Key)] = true
+	}
+}
+
+// Get is [store.Tx]'s.
+func (t *farTx) Get(bucket store.Bucket, key []byte) []byte {
+	if !t.known[string(bucket)+string(key)] {
+		t.far.ways++
+	}
+	return t.Tx.Get(bucket, key)
+}
+
+// Range is [store.Tx]'s: what it shows need not be asked after.
+func (t *farTx) Range(bucket store.Bucket, prefix, from []byte, visit func(key, value []byte) bool) {
+	t.far.ways++
+	t.Tx.Range(bucket, prefix, from, func(key, value []byte) bool {
+		t.known[string(bucket)+string(key)] = true
+		return visit(key, value)
+	})
+}
+
+// TestDeskAsksFarStoresSeldom: a company's mailboxes are not asked after one by
+// one, of which PostgreSQL allows only so many in a transaction.
+func TestDeskAsksFarStoresSeldom(t *testing.T) {
+	b := newBureau(t)
+	const mailboxes = storePart + 50
+	for i := range mailboxes {
+		b.add("employee-dual", true, fmt.Sprintf("p%04d@example.com", i))
+	}
+	b.pass()
+	f := &far{Store: b.Store}
+	b.Store = f
+	b.pass()
+	if f.ways > 8 {
+		t.Errorf("a pass over %d mailboxes with nothing to do goes %d ways", mailboxes, f.ways)
+	}
+	f.ways = 0
+	if err := b.again(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f.ways > 8 {
+		t.Errorf("that all of %d mailboxes are due is noted in %d ways", mailboxes, f.ways)
+	}
+	told := b.told
+	if b.pass(); b.told != told+mailboxes {
+		t.Errorf("%d of %d were due", b.told-told, mailboxes)
+	}
+}
+
 // TestDeskWithoutDirectory: nothing is written, and that is said.
 func TestDeskWithoutDirectory(t *testing.T) {
 	b := newBureau(t)

@@ -2,6 +2,7 @@ package publication
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -50,24 +51,31 @@ func (d *Desk) List(ctx context.Context, req *controlv1.ListPublicationsRequest,
 // again makes everything due: the directory itself is looked at, not what is
 // known of it.
 func (d *Desk) again(ctx context.Context) error {
-	return d.Store.Update(ctx, func(tx store.Tx) error {
-		var keys [][]byte
-		tx.Range(store.Directory, nil, nil, func(key, _ []byte) bool {
-			keys = append(keys, append([]byte(nil), key...))
-			return true
+	var from []byte
+	for {
+		var next []byte
+		err := d.Store.Update(ctx, func(tx store.Tx) error {
+			due := map[string]filed{}
+			next = nil
+			err := store.EachJSON(tx, store.Directory, from, func(mailbox []byte, f filed) bool {
+				if len(due) == storePart {
+					next = append([]byte(nil), mailbox...)
+					return false
+				}
+				f.Next = d.Now()
+				due[string(mailbox)] = f
+				return true
+			})
+			for mailbox, f := range due {
+				err = errors.Join(err, store.PutJSON(tx, store.Directory, []byte(mailbox), f))
+			}
+			return err
 		})
-		for _, key := range keys {
-			var f filed
-			if _, err := store.GetJSON(tx, store.Directory, key, &f); err != nil {
-				return err
-			}
-			f.Next = d.Now()
-			if err := store.PutJSON(tx, store.Directory, key, f); err != nil {
-				return err
-			}
+		if err != nil || next == nil {
+			return err
 		}
-		return nil
-	})
+		from = next
+	}
 }
 
 func (d *Desk) wire(w *wish, values bool) *controlv1.Publication {

@@ -34,8 +34,9 @@ type Sources struct {
 	Issuing, Root []byte
 	// List and RootList give their revocation lists.
 	List, RootList func() ([]byte, error)
-	// Status answers an OCSP request (DER) of at most MaxRequest octets.
-	Status     func(request []byte) ([]byte, error)
+	// Status answers an OCSP request (DER) of at most MaxRequest octets. keeps says that
+	// others may keep the answer for a while: it is about a certificate.
+	Status     func(request []byte) (response []byte, keeps bool, failed error)
 	MaxRequest int64
 	Log        *slog.Logger
 }
@@ -85,12 +86,15 @@ func (s Sources) ocsp(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "An OCSP request is wanted: by POST, or by GET in the path as Base64.", http.StatusBadRequest)
 		return
 	}
-	response, err := s.Status(request)
+	response, keeps, err := s.Status(request)
 	if err != nil {
 		s.Log.Error("status of a certificate cannot be given", "error", err)
 	}
 	w.Header().Set("Content-Type", typeResponse)
-	w.Header().Set("Cache-Control", "max-age=600, public, no-transform")
+	w.Header().Set("Cache-Control", "no-store") // else a proxy says for minutes that there is no answer
+	if keeps {
+		w.Header().Set("Cache-Control", "max-age=600, public, no-transform")
+	}
 	_, _ = w.Write(response) // a reader that went away is no concern of ours
 }
 

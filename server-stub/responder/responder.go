@@ -54,28 +54,28 @@ type Responder struct {
 	key  crypto.Signer
 }
 
-// Answer gives the response (DER), which may say that there is none. failed is
-// for the log.
-func (r *Responder) Answer(request []byte) (response []byte, failed error) {
+// Answer gives the response (DER), which may say that there is none; keeps says
+// that it is about a certificate, and good for a while. failed is for the log.
+func (r *Responder) Answer(request []byte) (response []byte, keeps bool, failed error) {
 	asked, err := ocsp.ParseRequest(request)
 	if err != nil || len(request) > MaxRequest {
-		return ocsp.MalformedRequestErrorResponse, nil
+		return ocsp.MalformedRequestErrorResponse, false, nil
 	}
 	if !r.ours(asked) {
-		return ocsp.UnauthorizedErrorResponse, nil
+		return ocsp.UnauthorizedErrorResponse, false, nil
 	}
 	r.once.Do(func() { r.slot = make(chan struct{}, 2*runtime.NumCPU()) })
 	select {
 	case r.slot <- struct{}{}:
 		defer func() { <-r.slot }()
 	default:
-		return ocsp.TryLaterErrorResponse, nil
+		return ocsp.TryLaterErrorResponse, false, nil
 	}
 	response, err = r.sign(asked)
 	if err != nil {
-		return ocsp.InternalErrorErrorResponse, err
+		return ocsp.InternalErrorErrorResponse, false, err
 	}
-	return response, nil
+	return response, true, nil
 }
 
 // ours says that the request is about the issuing CA, by the hashes of its name and key.

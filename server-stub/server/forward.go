@@ -28,6 +28,9 @@ const (
 	// forwardTime bounds one question, forwardRetry is the pause after a failure.
 	forwardTime  = 90 * time.Second
 	forwardRetry = time.Minute
+	// forwardWrong is the pause after an answer that is not what was ordered: the CA
+	// may have issued something, and would again.
+	forwardWrong = 10 * time.Minute
 	// forwardSoon is when an agent asks again for what is on its way.
 	forwardSoon = 5 * time.Second
 )
@@ -104,6 +107,9 @@ func (s *Server) askAuthority(ctx context.Context, serial ca.Serial, r *store.Re
 		settled.State, settled.Refusal = store.RequestRefused, "The certification authority refused the request."
 	case err != nil:
 		s.log.Error("authority gives no certificate", "reference", serial.String(), "authority", r.Authority, "error", err)
+		if errors.Is(err, authority.ErrAnswer) {
+			return s.now().Add(forwardWrong)
+		}
 		return s.now().Add(forwardRetry)
 	case len(answer.Chain) == 0:
 		return s.now().Add(answer.RetryAfter)

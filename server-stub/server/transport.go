@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"path"
 	"strings"
 	"time"
@@ -116,7 +117,11 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 	if got, submitted := resp.(*controlv1.SubmitResponse); submitted {
 		s.observe.Submission(audit.Outcome(got.GetOutcome()))
 	}
-	who, from := callerOf(ctx)
+	who, address := callerOf(ctx)
+	from := ""
+	if address != nil {
+		from = address.String()
+	}
 	line := []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
 	if err != nil {
 		line = append(line, "refusal", status.Convert(err).Message())
@@ -124,13 +129,14 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
 }
 
-func callerOf(ctx context.Context) (who gate.Caller, from string) {
+// callerOf gives who calls and from where; nobody and nil where gRPC does not say.
+func callerOf(ctx context.Context) (who gate.Caller, from net.Addr) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return who, ""
+		return who, nil
 	}
 	who, _ = p.AuthInfo.(gate.Caller)
-	return who, p.Addr.String()
+	return who, p.Addr
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {

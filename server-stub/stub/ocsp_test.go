@@ -64,6 +64,10 @@ func ask(t *testing.T, method, address string, body []byte, kind string) (int, [
 	if err != nil {
 		t.Fatal(err)
 	}
+	// An error is five octets long, and is not to be kept by what is on the way.
+	if kept := strings.Contains(resp.Header.Get("Cache-Control"), "max-age"); resp.Header.Get("Content-Type") == "application/ocsp-response" && kept != (len(der) > 5) {
+		t.Errorf("an answer of %d octets may be kept: %v", len(der), kept)
+	}
 	return resp.StatusCode, der
 }
 

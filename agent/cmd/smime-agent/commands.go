@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -65,11 +66,12 @@ func (a *app) moveCommand(name, short, done string, move mover) *cobra.Command {
 				target = local.All
 			}
 			return a.call(cmd.Context(), func(c *local.Client) error {
+				names := known(cmd.Context(), c) // before, for afterwards the service has what was asked for to do
 				ids, err := move(c, cmd.Context(), target)
 				if err != nil {
 					return about{target, err}
 				}
-				return a.report(cmd.Context(), c, done, ids)
+				return a.report(cmd.Context(), c, done, ids, names)
 			})
 		},
 	}
@@ -83,13 +85,24 @@ func (a *app) decideCommand(name, short string, v enroll.Verdict, done string) *
 	})
 }
 
-// report says what was done, by mailbox.
-func (a *app) report(ctx context.Context, c *local.Client, done string, ids []enroll.ID) error {
+// known are the names by which people know the credentials; none where the status
+// cannot be had, and then the IDs must do.
+func known(ctx context.Context, c *local.Client) map[enroll.ID]string {
 	names := map[enroll.ID]string{}
-	if r, err := c.Status(ctx); err == nil { // without it, the IDs must do
-		for _, credential := range r.Credentials {
-			names[credential.ID] = credential.Mailbox + " (" + credential.Store + ")"
-		}
+	r, err := c.Status(ctx)
+	if err != nil {
+		return names
+	}
+	for _, credential := range r.Credentials {
+		names[credential.ID] = credential.Mailbox + " (" + credential.Store + ")"
+	}
+	return names
+}
+
+// report says what was done, by mailbox.
+func (a *app) report(ctx context.Context, c *local.Client, done string, ids []enroll.ID, names map[enroll.ID]string) error {
+	if slices.ContainsFunc(ids, func(id enroll.ID) bool { return names[id] == "" }) { // it began just now
+		names = known(ctx, c)
 	}
 	for _, id := range ids {
 		name := names[id]

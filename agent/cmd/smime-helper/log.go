@@ -35,7 +35,18 @@ func openLog(dir string, fallback io.Writer) (*slog.Logger, func()) {
 // but the user's own log is what a person sees first.
 type logged struct {
 	enroll.Session
-	log *slog.Logger
+	log    *slog.Logger
+	thrift *platform.Thrift
+}
+
+func (l logged) begin() time.Time {
+	l.thrift.Stir()
+	return time.Now()
+}
+
+func (l logged) Inventory(ctx context.Context, modules []enroll.Module) (enroll.Inventory, error) {
+	l.thrift.Stir()
+	return l.Session.Inventory(ctx, modules)
 }
 
 func (l logged) note(task string, id enroll.ID, store string, start time.Time, err error) {
@@ -49,63 +60,63 @@ func (l logged) note(task string, id enroll.ID, store string, start time.Time, e
 }
 
 func (l logged) MakeRequest(ctx context.Context, w enroll.RequestWanted) (enroll.RequestMade, error) {
-	start := time.Now()
+	start := l.begin()
 	made, err := l.Session.MakeRequest(ctx, w)
 	l.note("request", w.ID, w.Store, start, err)
 	return made, err
 }
 
 func (l logged) Install(ctx context.Context, w enroll.InstallWanted) error {
-	start := time.Now()
+	start := l.begin()
 	err := l.Session.Install(ctx, w)
 	l.note("install", w.ID, w.Store, start, err)
 	return err
 }
 
 func (l logged) Prepare(ctx context.Context, w enroll.PrepareWanted) ([]enroll.MailAccount, error) {
-	start := time.Now()
+	start := l.begin()
 	all, err := l.Session.Prepare(ctx, w)
 	l.note("prepare", w.ID, w.Store, start, err)
 	return all, err
 }
 
 func (l logged) Prove(ctx context.Context, w enroll.ProofWanted) (enroll.Proof, error) {
-	start := time.Now()
+	start := l.begin()
 	p, err := l.Session.Prove(ctx, w)
 	l.note("prove", w.ID, w.Store, start, err)
 	return p, err
 }
 
 func (l logged) Discard(ctx context.Context, store string, id enroll.ID, modules []enroll.Module) error {
-	start := time.Now()
+	start := l.begin()
 	err := l.Session.Discard(ctx, store, id, modules)
 	l.note("discard", id, store, start, err)
 	return err
 }
 
 func (l logged) EnterCode(ctx context.Context, q enroll.CodeQuestion) (string, error) {
-	start := time.Now()
+	start := l.begin()
 	code, err := l.Session.EnterCode(ctx, q)
 	l.note("code", q.ID, "", start, err) // the code itself is nobody's to read
 	return code, err
 }
 
 func (l logged) Ask(ctx context.Context, q enroll.Question) (enroll.Verdict, error) {
-	start := time.Now()
+	start := l.begin()
 	v, err := l.Session.Ask(ctx, q)
 	l.note("ask", q.ID, "", start, err)
 	return v, err
 }
 
 func (l logged) Publish(ctx context.Context, w enroll.PublishWanted) ([]byte, error) {
-	start := time.Now()
+	start := l.begin()
 	value, err := l.Session.Publish(ctx, w)
 	l.note("publish", w.ID, w.Store, start, err)
 	return value, err
 }
 
 func (l logged) FilePartners(ctx context.Context, certificates [][]byte) (enroll.PartnersFiled, error) {
-	start := time.Now()
+	start := l.begin()
 	done, err := l.Session.FilePartners(ctx, certificates)
 	l.note("partners", "", "", start, err)
 	return done, err

@@ -153,13 +153,15 @@ func serve(ctx context.Context, e env, o options, log *slog.Logger) error {
 	defer cancel(nil)
 	s := newSession(e, user.Locale, log)
 	s.Stuck = func(store string) { cancel(stuckError{store}) }
+	thrift := platform.NewThrift()
+	go thrift.Run(ctx)
 	go s.Watch(ctx, e.watch, tell)
 	go s.WatchPrograms(ctx, 0, tell)
 	log.Info("helper started", "version", version, "user", user.ID, "locale", user.Locale)
 	defer log.Info("helper stopped")
 	err = e.attach(ctx, o.address, o.once, local.Lending{
 		Hello:   local.Hello{Version: "smime-helper/" + version, Locale: user.Locale, UPN: user.UPN},
-		Session: logged{s, log},
+		Session: logged{s, log, thrift},
 		Changed: changed,
 		Report:  func(err error) { report(log, err) },
 	})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -36,6 +37,10 @@ func parse(c Config) (*pgxpool.Config, error) {
 		if err := private(other.Host, other.TLSConfig); err != nil {
 			return nil, err
 		}
+	}
+	// In these the answers come as text, which [receive] does not read.
+	if mode := connect.DefaultQueryExecMode; mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol {
+		return nil, errors.New("store.postgres sets default_query_exec_mode for a pooler of transactions, and this server needs one of sessions; take it out")
 	}
 	if connect.ConnectTimeout == 0 || connect.ConnectTimeout > connectTime {
 		connect.ConnectTimeout = connectTime

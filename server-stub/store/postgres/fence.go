@@ -16,7 +16,7 @@ import (
 
 // fence keeps a server from a database that is not the one to go on with. A
 // standby that takes over begins a new timeline, with a higher number than any
-// before (PostgreSQL's documentation, 26.3.6): once a primary of a newer timeline
+// before (PostgreSQL's documentation, "Timelines"): once a primary of a newer timeline
 // was seen, one of an older timeline is refused, though it may run on and take
 // writes. What a primary that was never seen has is beyond it.
 type fence struct {

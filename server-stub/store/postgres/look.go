@@ -85,7 +85,7 @@ var errNoCancel = errors.New("what waits for a standby is not cancelled")
 
 // uncancelled keeps the driver from cancelling what it has lost patience with:
 // PostgreSQL ends a commit that waits for a synchronous standby when it is
-// cancelled, and shows everybody what no standby has (its documentation, 27.2.8.3).
+// cancelled, and shows everybody what no standby has (its syncrep.c, SyncRepWaitForLSN).
 // Cancelling takes a second connection, so a connection dials once.
 func uncancelled(_ context.Context, config *pgx.ConnConfig) error {
 	var connected atomic.Bool

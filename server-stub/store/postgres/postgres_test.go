@@ -96,6 +96,9 @@ func TestDSNIsJudged(t *testing.T) {
 		{"host=db.example.com dbname=smime sslmode=verify-full", ""},
 		{"host=a.example.com,b.example.com dbname=smime sslmode=verify-full", ""},
 		{"host=/run/postgresql dbname=smime", ""},
+		{"host=/run/postgresql dbname=smime default_query_exec_mode=simple_protocol", "default_query_exec_mode"},
+		{"host=/run/postgresql dbname=smime default_query_exec_mode=exec", "default_query_exec_mode"},
+		{"host=/run/postgresql dbname=smime default_query_exec_mode=cache_describe", ""},
 		{"host=::1 dbname=smime", ""},
 	} {
 		_, err := parse(Config{DSN: c.dsn})
