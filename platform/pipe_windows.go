@@ -55,21 +55,53 @@ func listen(address string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := me.vacant(address); err != nil {
+	if err := me.awaitVacancy(address); err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, err)
 	}
-	l, err := winio.ListenPipe(address, &winio.PipeConfig{
-		SecurityDescriptor: me.pipeSecurity(), InputBufferSize: pipeBuffer, OutputBufferSize: pipeBuffer,
-	})
-	if err != nil { // somebody was faster, or the name is refused
-		return nil, fmt.Errorf("listen at %s: %w", address, cmp.Or(me.vacant(address), denied(err)))
-	}
-	p := &pipeListener{Listener: l, clients: make(chan net.Conn), ended: make(chan struct{})}
-	if err := p.plug(address); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen at %s: %w", address, err), l.Close())
+	p, err := me.reserve(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, err)
 	}
 	go p.accept()
 	return p, nil
+}
+
+// patience bounds the waiting for clients, of the service that was here before
+// or who are too fast.
+const patience = 5 * time.Second
+
+// awaitVacancy lets the clients of a service that has ended, or was killed, find
+// that out: until they close their ends the name stays taken, with nobody there.
+func (a account) awaitVacancy(address string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := a.vacant(address)
+		if !errors.Is(err, windows.ERROR_PIPE_BUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// reserve takes the name. Under Wine a client who is faster than
+// [pipeListener.plug] is thrown out by giving the name back, or he would wait for
+// an answer that nobody gives.
+func (a account) reserve(address string) (*pipeListener, error) {
+	for deadline := time.Now().Add(patience); ; {
+		l, err := winio.ListenPipe(address, &winio.PipeConfig{
+			SecurityDescriptor: a.pipeSecurity(), InputBufferSize: pipeBuffer, OutputBufferSize: pipeBuffer,
+		})
+		if err != nil { // somebody was faster, or the name is refused
+			return nil, cmp.Or(a.vacant(address), denied(err))
+		}
+		p := &pipeListener{Listener: l, clients: make(chan net.Conn), ended: make(chan struct{})}
+		plugged := p.plug(address)
+		if plugged == nil {
+			return p, nil
+		}
+		err = errors.Join(plugged, l.Close())
+		if !errors.Is(plugged, errTaken) || time.Now().After(deadline) {
+			return nil, err
+		}
+	}
 }
 
 // vacant says that nobody has the pipe, or who has it: that is what tells a
@@ -108,16 +140,23 @@ type pipeListener struct {
 	once   sync.Once
 }
 
+// errTaken says that a client has the instance that only reserves the name.
+var errTaken = errors.New("a client holds the pipe's first instance")
+
 // plug takes the reserving first instance of go-winio out of clients' way: Wine
 // lets a client connect to it, who then waits for ever; Windows does not.
 func (l *pipeListener) plug(address string) error {
 	if !win32.Wine() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	// go-winio tries again while the pipe is busy, and this instance stays so.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	var err error
 	l.first, err = winio.DialPipeAccessImpLevel(ctx, address, pipeRights, winio.PipeImpLevelIdentification)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errTaken
+	}
 	return err
 }
 

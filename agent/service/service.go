@@ -40,6 +40,7 @@ type Options struct {
 	Handover func(keep func(platform.Handover) error) error
 
 	system platform.SystemLog
+	check  selfCheck
 }
 
 // Service is the running whole.
@@ -98,12 +99,29 @@ type Service struct {
 // is not ours, a record that another agent holds, an address that is taken: a
 // *[StartError].
 func Run(ctx context.Context, o Options) error {
+	s, err := build(o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.logs.close() }() // nobody is left to be told
+	if err := s.open(); err != nil {
+		s.log.Error("service not started", "error", err) // nobody may see what the command says of it
+		return err
+	}
+	err = s.run(ctx)
+	if !errors.Is(err, errHung) { // what hangs may hold what closing waits for
+		s.close()
+	}
+	return err
+}
+
+// build makes a service with its settings and logs, and nothing else yet.
+func build(o Options) (*Service, error) {
 	settings, problems := config.Load(o.Sources)
 	l, err := openLogs(settings.LogDir, settings.LogMaxSizeMB, settings.LogMaxFiles, settings.LogLevel, o.Console)
 	if err != nil {
-		return notStarted(settings.LogDir, err)
+		return nil, notStarted(settings.LogDir, err)
 	}
-	defer func() { _ = l.close() }() // nobody is left to be told
 	if o.Managed {
 		l.manage(o.system, settings.LogDir)
 	}
@@ -113,12 +131,7 @@ func Run(ctx context.Context, o Options) error {
 		print: o.Sources.Fingerprint(), files: fileStamps(settings), pace: rate.NewLimiter(rate.Every(settings.SyncFloor), burst),
 	}
 	s.wrong = &conditions{now: s.now, changed: s.watchers.tell}
-	if err := s.open(); err != nil {
-		s.log.Error("service not started", "error", err) // nobody may see what the command says of it
-		return err
-	}
-	defer s.close()
-	return s.run(ctx)
+	return s, nil
 }
 
 // open makes what must be there before anything runs.
@@ -192,6 +205,8 @@ func (s *Service) run(ctx context.Context) error {
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()
 	known := s.policy
+	check := s.options.check.orDefaults()
+	check.ask = askAt(s.settings.Address)
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
@@ -206,7 +221,9 @@ func (s *Service) run(ctx context.Context) error {
 	group.Go(func() error { s.askForCodes(ctx); return nil })
 	group.Go(func() error { s.thrift.Run(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
-	err = group.Wait()
+	if err = s.outlast(ctx, check, group.Wait); errors.Is(err, errHung) {
+		return err
+	}
 	s.event(eventStopped, outcomeSuccess)
 	s.log.Info("service stopped")
 	return err
