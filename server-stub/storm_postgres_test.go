@@ -75,7 +75,7 @@ func cutOff(t *testing.T, dir, dsn, over, password string) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(config), dsn, over)
-	text = strings.Replace(text, `password_file: ""       # in this directory, mode`, `password_file: "db.password"       # in this directory, mode`, 1)
+	text = strings.Replace(text, `password_file: ""       # in this directory, readable by the server alone; empty`, `password_file: "db.password"       # in this directory, readable by the server alone; empty`, 1)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -160,11 +160,10 @@ func (c Config) mailing(dir string) (mail.Outbox, error) {
 		return mail.Outbox{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
 	}
 	if m.PasswordFile != "" {
-		password, err := os.ReadFile(within(dir, m.PasswordFile))
-		if err != nil {
+		var err error
+		if to.Password, err = readSecret(dir, "mail.password_file", m.PasswordFile); err != nil {
 			return mail.Outbox{}, err
 		}
-		to.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	if m.CAFile != "" {
 		text, err := os.ReadFile(within(dir, m.CAFile))

@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"os"
-	"strings"
 
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/directory"
@@ -41,11 +39,10 @@ func (d Directory) opening(dir string) (func(context.Context) (publication.Sessi
 		Filter: cmp.Or(d.Filter, directory.DefaultFilter), Flavour: cmp.Or(d.Flavour, directory.OpenLDAP),
 	}
 	if d.PasswordFile != "" {
-		password, err := os.ReadFile(within(dir, d.PasswordFile))
-		if err != nil {
-			return nil, fmt.Errorf("%s: directory.password_file: %w", ConfigFile, err)
+		var err error
+		if c.Password, err = readSecret(dir, "directory.password_file", d.PasswordFile); err != nil {
+			return nil, err
 		}
-		c.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	if d.CAFile != "" {
 		roots, err := ca.ReadCertificates(within(dir, d.CAFile))

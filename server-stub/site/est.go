@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"smime-agent/server-stub/authority"
@@ -32,19 +30,20 @@ func (c Config) externals(dir string, now func() time.Time) (map[string]server.E
 		out.Anchors = append(out.Anchors, anchor.Raw)
 	}
 	if c.EST.Identity != "" {
-		path := within(dir, c.EST.Identity)
-		identity, err := tls.LoadX509KeyPair(path, path)
+		pair, err := readSecret(dir, "est.identity", c.EST.Identity)
+		if err != nil {
+			return nil, err
+		}
+		identity, err := tls.X509KeyPair([]byte(pair), []byte(pair))
 		if err != nil {
 			return nil, fmt.Errorf("%s: est.identity: %w", ConfigFile, err)
 		}
 		est.Identity = &identity
 	}
 	if c.EST.PasswordFile != "" {
-		password, err := os.ReadFile(within(dir, c.EST.PasswordFile))
-		if err != nil {
+		if est.Password, err = readSecret(dir, "est.password_file", c.EST.PasswordFile); err != nil {
 			return nil, err
 		}
-		est.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	if c.EST.CAFile != "" {
 		roots, err := ca.ReadCertificates(within(dir, c.EST.CAFile))

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"smime-agent/server-stub/store"
@@ -44,8 +43,8 @@ func openPostgres(ctx context.Context, dir string, config Config, log *slog.Logg
 	c := postgres.Config{DSN: config.Store.Postgres, Log: log}
 	if config.Store.PasswordFile != "" {
 		var err error
-		if c.Password, err = readSecret(within(dir, config.Store.PasswordFile)); err != nil {
-			return nil, fmt.Errorf("%s: store.password_file: %w", ConfigFile, err)
+		if c.Password, err = readSecret(dir, "store.password_file", config.Store.PasswordFile); err != nil {
+			return nil, err
 		}
 	}
 	s, err := postgres.Open(ctx, c)
@@ -53,20 +52,6 @@ func openPostgres(ctx context.Context, dir string, config Config, log *slog.Logg
 		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
 	}
 	return s, nil
-}
-
-// readSecret reads a file that only its owner may read.
-func readSecret(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	// Where users have no number, as on Windows, the mode says nothing of access lists.
-	if os.Getuid() >= 0 && info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("others can read %s; chmod 600 it", path)
-	}
-	text, err := os.ReadFile(path)
-	return strings.TrimRight(string(text), "\r\n"), err
 }
 
 // errNoDatabase: there is nothing to copy to.

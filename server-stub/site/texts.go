@@ -40,7 +40,7 @@ ocsp: true
 # copy" moves records.db there.
 store:
   postgres: {{printf "%q" .Postgres}}
-  password_file: {{printf "%q" .PasswordFile}}       # in this directory, mode 0600; empty: libpq's own password file, or none
+  password_file: {{printf "%q" .PasswordFile}}       # in this directory, readable by the server alone; empty: libpq's own password file, or none
 
 # How often agents ask: idle, and while something is under way.
 sync_interval: 1h
@@ -59,9 +59,9 @@ max_handshakes: 2048
 est:
   url: ""                 # https://ca.example.com/.well-known/est
   anchors: ""             # PEM file of the roots of what it issues
-  identity: ""            # PEM file with certificate and key, to sign in by TLS
+  identity: ""            # PEM file with certificate and key, to sign in by TLS; readable by the server alone
   user: ""
-  password_file: ""
+  password_file: ""       # in this directory, readable by the server alone
   ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
 
 # An LDAP directory where others find the certificates to encrypt to. Without a URL nothing is published;
