@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"smime-agent/platform/platformtest"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/esttest"
 )
@@ -123,16 +124,13 @@ func TestESTFaults(t *testing.T) {
 
 // TestCertsOnlyOfOpenSSL reads a message that OpenSSL made.
 func TestCertsOnlyOfOpenSSL(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("openssl is not installed")
-	}
+	platformtest.NeedPrograms(t, "openssl")
 	root := newRoot(t)
 	path := filepath.Join(t.TempDir(), "root.pem")
 	if err := os.WriteFile(path, esttest.PEM(root.Cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	der, err := exec.CommandContext(t.Context(), openssl, "crl2pkcs7", "-nocrl", "-certfile", path, "-outform", "DER").Output()
+	der, err := exec.CommandContext(t.Context(), "openssl", "crl2pkcs7", "-nocrl", "-certfile", path, "-outform", "DER").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
