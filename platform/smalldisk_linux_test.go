@@ -2,12 +2,15 @@ package platform_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"smime-agent/platform/platformtest"
 )
 
 // TestSmallDisks: full and read-only file systems under each place that is
@@ -51,9 +54,8 @@ func smallDisk(t *testing.T, dir string) smallFS {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("small", dir, "tmpfs", 0, "size=512k,mode=0700"); err != nil {
-		t.Skip("cannot mount a small file system:", err)
-	}
+	mounted := syscall.Mount("small", dir, "tmpfs", 0, "size=512k,mode=0700")
+	platformtest.Need(t, fmt.Sprintf("the right to mount a file system (%v)", mounted), mounted == nil)
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return smallFS{dir}
 }

@@ -12,14 +12,14 @@ import (
 	"testing"
 
 	"smime-agent/agent/enroll"
+	"smime-agent/platform/platformtest"
 )
 
 // A file system of its own that is really full, and has room again.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("state-test", dir, "tmpfs", 0, "size=256k,mode=0700"); err != nil {
-		t.Skip("cannot mount a small file system (needs root):", err)
-	}
+	mounted := syscall.Mount("state-test", dir, "tmpfs", 0, "size=256k,mode=0700")
+	platformtest.Need(t, fmt.Sprintf("the right to mount a file system (%v)", mounted), mounted == nil)
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
@@ -62,9 +62,8 @@ func TestDiskFull(t *testing.T) {
 // A full disk where the record is to be made: an error, and success later.
 func TestDiskFullAtCreation(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("state-test", dir, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
-		t.Skip("cannot mount a small file system (needs root):", err)
-	}
+	mounted := syscall.Mount("state-test", dir, "tmpfs", 0, "size=16k,mode=0700")
+	platformtest.Need(t, fmt.Sprintf("the right to mount a file system (%v)", mounted), mounted == nil)
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
@@ -143,9 +142,8 @@ func failCalls(t *testing.T, call, errno, andOn string) {
 // A start on a file system that is read-only, and another one when it is writable again.
 func TestReadOnlyForAWhile(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("state-test", dir, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
-		t.Skip("cannot mount a small file system (needs root):", err)
-	}
+	mounted := syscall.Mount("state-test", dir, "tmpfs", 0, "size=1m,mode=0700")
+	platformtest.Need(t, fmt.Sprintf("the right to mount a file system (%v)", mounted), mounted == nil)
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)

@@ -21,7 +21,6 @@ import (
 	zlintlint "github.com/zmap/zlint/v3/lint"
 	"golang.org/x/crypto/ocsp"
 
-	"smime-agent/platform/platformtest"
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/stub"
@@ -139,7 +138,13 @@ func TestOCSP(t *testing.T) {
 func TestRevocationByOpenSSL(t *testing.T) {
 	s := start(t, stub.Options{})
 	leaf, serial, issuing, root := issuedHere(t, s, 1)
-	platformtest.NeedPrograms(t, "openssl")
+	program, err := exec.LookPath("openssl")
+	if err != nil {
+		if os.Getenv("SMIME_AGENT_REQUIRE") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("openssl is not installed")
+	}
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name string, data []byte) {
@@ -153,7 +158,7 @@ func TestRevocationByOpenSSL(t *testing.T) {
 	openssl := func(args ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		out, err := exec.CommandContext(ctx, "openssl", args...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 		return string(out), err
 	}
 	for _, want := range []string{"good", "revoked"} {
