@@ -10,7 +10,7 @@ import (
 	"smime-agent/agent/config"
 )
 
-//go:generate go test . -count=1 -run ^TestArtefacts$ -update
+//go:generate go test . -count=1 -run ^Test(Artefacts|Document)$ -update
 
 // installers is where the packages' files lie.
 const installers = "../../installer"

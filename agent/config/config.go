@@ -43,6 +43,8 @@ type Settings struct {
 	SyncFloor, RetryCap time.Duration
 	// ProofInterval is the time between two proofs of one credential.
 	ProofInterval time.Duration
+	// SelfCheck is the time between two questions of the service to itself.
+	SelfCheck     time.Duration
 	PromptTimeout time.Duration
 	// ShowNotices is false where people shall see questions only.
 	ShowNotices bool

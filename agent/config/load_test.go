@@ -107,6 +107,7 @@ log_max_files: 7
 sync_floor: 2m
 retry_cap: 1h30m
 proof_interval: 7d
+self_check: 20m
 organization: 示例公司
 prompt_timeout: 90s
 show_notices: false
@@ -120,7 +121,7 @@ show_notices: false
 	}
 	if s.StateDir != "/srv/state" || s.LogDir != "/srv/log" || s.Address != "/run/x/agent.sock" || s.LogLevel != slog.LevelDebug ||
 		s.LogMaxSizeMB != 20 || s.LogMaxFiles != 7 || s.SyncFloor != 2*time.Minute || s.RetryCap != 90*time.Minute ||
-		s.ProofInterval != 7*24*time.Hour || s.Organization != "示例公司" || s.PromptTimeout != 90*time.Second || s.ShowNotices {
+		s.ProofInterval != 7*24*time.Hour || s.SelfCheck != 20*time.Minute || s.Organization != "示例公司" || s.PromptTimeout != 90*time.Second || s.ShowNotices {
 		t.Errorf("%+v", s)
 	}
 	for i, v := range s.Effective() {

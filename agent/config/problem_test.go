@@ -48,6 +48,7 @@ func TestWrongValues(t *testing.T) {
 		{"sync_floor", "-1m", `"-1m"`, "1s to 1d"},
 		{"retry_cap", "2d", `"2d"`, "1s to 1d"},
 		{"proof_interval", "31d", `"31d"`, "1m to 30d"},
+		{"self_check", "9s", `"9s"`, "10s to 1d"},
 		{"organization", "'" + strings.Repeat("x", 201) + "'", "longer than 200", "shorter"},
 		{"prompt_timeout", "1s", `"1s"`, "10s to 1d"},
 		{"show_notices", "yes", `"yes"`, "true or false"},

@@ -137,6 +137,10 @@ func paceSettings() []Setting {
 			Help:   "How often each credential is proved to work.",
 			HelpZH: "每隔多久验证一次每个证书及其私钥确实可用。",
 			put:    interval(func(s *Settings) *time.Duration { return &s.ProofInterval }, time.Minute, 30*day)},
+		{Name: "self_check", Title: "Time between self-checks", TitleZH: "自检间隔", Type: Duration, Default: "15m", Since: "0.1", Visible: true, Restart: true,
+			Help:   "How often the service asks itself for its status. If it does not answer twice, it ends, and the system starts it again.",
+			HelpZH: "服务每隔多久查询一次自身的状态。若连续两次没有应答，服务会自行结束，并由系统重新启动。",
+			put:    interval(func(s *Settings) *time.Duration { return &s.SelfCheck }, 10*time.Second, day)},
 	}
 }
 

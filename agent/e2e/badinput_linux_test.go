@@ -88,6 +88,7 @@ var badSettings = map[string]struct{ value, said string }{
 	"state_dir": {"state", "from the root"}, "log_dir": {"../log", "from the root"}, "address": {"localhost:80", "from the root"},
 	"log_level": {"loud", "debug, info, warn or error"}, "log_max_size_mb": {"0", "1 to 1000"}, "log_max_files": {"many", "1 to 100"},
 	"sync_floor": {"60", "with its unit"}, "retry_cap": {"2d", "1s to 1d"}, "proof_interval": {"31d", "1m to 30d"},
+	"self_check":     {"9s", "10s to 1d"},
 	"prompt_timeout": {"1s", "10s to 1d"}, "show_notices": {"perhaps", "true or false"},
 }
 

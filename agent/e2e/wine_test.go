@@ -69,13 +69,22 @@ func TestWine(t *testing.T) {
 			defer func() { s.t, s.company.t = outer, outer }()
 			step.run(t)
 		}) {
-			t.Fatalf("the service's log:\n%s\nthe helper's:\n%s", s.logs(), s.helperLogs())
+			t.Fatalf("the service's log:\n%s\nif it hung: %s\nthe helper's:\n%s", s.logs(), s.hang(), s.helperLogs())
 		}
 	}
 }
 
 func (s *windowsSession) logs() string {
 	raw, err := os.ReadFile(s.path(driveData + "/logs/agent.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
+}
+
+// hang is what the service's goroutines did when it gave itself up.
+func (s *windowsSession) hang() string {
+	raw, err := os.ReadFile(s.path(driveData + "/logs/hang.txt"))
 	if err != nil {
 		return err.Error()
 	}
@@ -119,6 +128,7 @@ func (s *windowsSession) testJoin(t *testing.T) {
 		{installed, "proxy", "REG_SZ", "none"},
 		{installed, "sync_floor", "REG_SZ", "1s"},
 		{installed, "retry_cap", "REG_SZ", "1s"},
+		{installed, "self_check", "REG_SZ", "45s"}, // a hang explains itself before patience ends
 	} {
 		s.must(s.program(time.Minute, "reg", s.wine, "reg", "add", v[0], "/v", v[1], "/t", v[2], "/d", v[3], "/f"))
 	}

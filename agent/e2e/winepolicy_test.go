@@ -44,7 +44,7 @@ type policyElement struct {
 var written = map[string]string{
 	"server": "policy.example:1", "server_ca": `C:\policy\ca.pem`, "join_token_file": `C:\policy\token`, "proxy": "http://proxy.example:3128",
 	"proxy_user": "somebody", "proxy_password_file": `C:\policy\password`, "state_dir": `C:\policy\state`, "log_dir": `C:\policy\logs`,
-	"address": `\\.\pipe\policy`, "sync_floor": "20s", "retry_cap": "40m", "proof_interval": "12h", "organization": "Policy GmbH", "prompt_timeout": "2h",
+	"address": `\\.\pipe\policy`, "sync_floor": "20s", "retry_cap": "40m", "proof_interval": "12h", "self_check": "1h", "organization": "Policy GmbH", "prompt_timeout": "2h",
 }
 
 const pins = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= sha256/AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="

@@ -30,12 +30,8 @@ type selfCheck struct {
 	ask                    func(context.Context) error
 }
 
-// orDefaults are rare checks, for a machine at rest is woken by them.
-func (c selfCheck) orDefaults() selfCheck {
-	if c.every == 0 {
-		c.every, c.again, c.patience = 15*time.Minute, time.Minute, 2*time.Minute
-	}
-	return c
+func newSelfCheck(every time.Duration, address string) selfCheck {
+	return selfCheck{every: every, again: min(every, time.Minute), patience: min(every, 2*time.Minute), ask: askAt(address)}
 }
 
 // askAt asks the service at an address for its status.

@@ -32,7 +32,7 @@ func TestSelfCheck(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				asked := 0
-				check := selfCheck{}.orDefaults()
+				check := newSelfCheck(15*time.Minute, "")
 				check.ask = func(context.Context) error {
 					asked++
 					if asked == len(c.answers) && !c.hung {
@@ -56,7 +56,7 @@ func TestSelfCheck(t *testing.T) {
 // TestAnAnswerThatDoesNotCome is bounded, and a stop does not wait for it.
 func TestAnAnswerThatDoesNotCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		check := selfCheck{}.orDefaults()
+		check := newSelfCheck(15*time.Minute, "")
 		check.ask = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		begin := time.Now()
 		if err := check.watch(t.Context()); !errors.Is(err, errHung) || !errors.Is(err, context.DeadlineExceeded) {
@@ -82,16 +82,14 @@ func TestAServiceThatHangsEnds(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := build(Options{
-		Sources: config.Sources{File: file}, Version: "test",
-		check: selfCheck{every: 20 * time.Millisecond, again: 20 * time.Millisecond, patience: 2 * time.Second},
-	})
+	s, err := build(Options{Sources: config.Sources{File: file}, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.open(); err != nil {
 		t.Fatal(err)
 	}
+	s.settings.SelfCheck = 2 * time.Second // a setting has more
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(t.Context()) }()
 	for ask := askAt(s.settings.Address); ask(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {

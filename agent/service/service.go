@@ -40,7 +40,6 @@ type Options struct {
 	Handover func(keep func(platform.Handover) error) error
 
 	system platform.SystemLog
-	check  selfCheck
 }
 
 // Service is the running whole.
@@ -205,8 +204,7 @@ func (s *Service) run(ctx context.Context) error {
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()
 	known := s.policy
-	check := s.options.check.orDefaults()
-	check.ask = askAt(s.settings.Address)
+	check := newSelfCheck(s.settings.SelfCheck, s.settings.Address)
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
