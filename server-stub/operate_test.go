@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	controlv1 "smime-agent/proto/control/v1"
 )
 
 // setting writes a setting of server.yaml anew.
@@ -165,6 +167,57 @@ func TestAuditAndFigures(t *testing.T) {
 		t.Errorf("health: %s", health)
 	}
 	c.stop(t)
+}
+
+// TestStrangersDoNotFillTheLog has a stranger try token after token: the audit log
+// has a line and a count, and every join that was admitted.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	dir := found(t)
+	setting(t, dir, "audit_log", "audit.log")
+	c := serve(t, dir)
+	conn := dialTest(t, dir, c.addr, nil)
+	_, der := newCSR(t)
+	for range 20 {
+		_, err := controlv1.NewControlServiceClient(conn).Join(t.Context(), &controlv1.JoinRequest{Token: "guess", Csr: der})
+		if err == nil {
+			t.Fatal("a guessed token is taken")
+		}
+		_, err = controlv1.NewAdminServiceClient(conn).CreateToken(t.Context(), &controlv1.CreateTokenRequest{Label: "mine"})
+		if err == nil {
+			t.Fatal("a stranger makes tokens")
+		}
+	}
+	for range 2 {
+		joined(t, dir, c.addr, oneToken(t, dir, c.addr))
+	}
+	c.stop(t)
+	text, err := os.ReadFile(filepath.Join(dir, "audit.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, refused, admitted := 0, 0, 0
+	for line := range strings.Lines(string(text)) {
+		var entry struct {
+			Msg, Code, From string
+			Count           int
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || !strings.HasPrefix(entry.From, "127.0.0.1") {
+			t.Fatalf("%q: %v", line, err)
+		}
+		switch {
+		case entry.Msg == "RefusedStrangers":
+			refused += entry.Count
+		case entry.Msg == "Join" && entry.Code == "OK":
+			admitted++
+		case entry.Code != "OK":
+			refused++
+		}
+		lines++
+	}
+	// A minute may end in the midst of it.
+	if refused != 40 || admitted != 2 || lines > 12 {
+		t.Errorf("%d refused and %d admitted in %d lines, want 40 and 2:\n%s", refused, admitted, lines, text)
+	}
 }
 
 func (c *child) read(t *testing.T, path string) string {

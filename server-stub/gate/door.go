@@ -128,7 +128,7 @@ func (d *Door) Shut() {
 
 // enter gives a connection its place, or closes it.
 func (d *Door) enter(raw net.Conn) (*visitor, error) {
-	v := &visitor{Conn: raw, door: d, from: sourceOf(raw.RemoteAddr()), since: time.Now(), ready: make(chan struct{}, 1)}
+	v := &visitor{Conn: raw, door: d, from: SourceOf(raw.RemoteAddr()), since: time.Now(), ready: make(chan struct{}, 1)}
 	d.mu.Lock()
 	out, refusal := d.room(v)
 	if refusal == "" {
@@ -314,8 +314,8 @@ func (d *Door) refuse(v *visitor, why Result) error {
 	return fmt.Errorf("%w (%s)", errNoPlace, why)
 }
 
-// sourceOf is the address as far as one party has it: an IPv6 network is a /64.
-func sourceOf(a net.Addr) netip.Prefix {
+// SourceOf is the address as far as one party has it: an IPv6 network is a /64.
+func SourceOf(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.Prefix{}

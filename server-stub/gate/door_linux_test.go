@@ -378,7 +378,7 @@ func TestSourceOf(t *testing.T) {
 		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
 		"2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1": "fe80::/64",
 	} {
-		if got := sourceOf(&net.TCPAddr{IP: net.ParseIP(text), Zone: ""}).String(); got != want {
+		if got := SourceOf(&net.TCPAddr{IP: net.ParseIP(text), Zone: ""}).String(); got != want {
 			t.Errorf("%s is of %s", text, got)
 		}
 	}

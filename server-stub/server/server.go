@@ -16,6 +16,7 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/crl"
@@ -119,6 +120,7 @@ type Server struct {
 	forwards  authority.Pace
 	scratch   string
 	audit     *slog.Logger
+	strangers audit.Strangers
 	observe   Observer
 	now       func() time.Time
 	log       *slog.Logger
@@ -205,6 +207,7 @@ func (s *Server) Stop() error {
 		s.door.Shut()
 	})
 	s.work.Wait()
+	s.noteStrangers(s.strangers.End())
 	if err := s.flush(context.Background(), 0); err != nil {
 		return fmt.Errorf("write last contacts: %w", err)
 	}
@@ -219,12 +222,16 @@ const (
 )
 
 func (s *Server) maintain() {
-	tick := time.NewTicker(flushEvery)
+	tick, spell := time.NewTicker(flushEvery), time.NewTicker(audit.Spell)
 	defer tick.Stop()
+	defer spell.Stop()
 	for {
 		select {
 		case <-s.quit:
 			return
+		case <-spell.C:
+			s.noteStrangers(s.strangers.Due(s.now()))
+			continue
 		case <-tick.C:
 		}
 		if err := s.flush(context.Background(), flushAge); err != nil {

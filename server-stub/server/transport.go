@@ -118,6 +118,12 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 		s.observe.Submission(audit.Outcome(got.GetOutcome()))
 	}
 	who, address := callerOf(ctx)
+	if now := s.now(); err != nil && !who.Known {
+		s.noteStrangers(s.strangers.Due(now))
+		if !s.strangers.Refused(gate.SourceOf(address), now) {
+			return
+		}
+	}
 	from := ""
 	if address != nil {
 		from = address.String()
@@ -127,6 +133,17 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 		line = append(line, "refusal", status.Convert(err).Message())
 	}
 	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
+}
+
+// noteStrangers writes how many refused calls of callers without an identity have no line.
+func (s *Server) noteStrangers(counted []audit.Refusals) {
+	for _, r := range counted {
+		from := "elsewhere"
+		if r.From.IsValid() {
+			from = r.From.String()
+		}
+		s.audit.Info("RefusedStrangers", "from", from, "count", r.Count, "since", r.Since, "until", r.Until)
+	}
 }
 
 // callerOf gives who calls and from where; nobody and nil where gRPC does not say.
