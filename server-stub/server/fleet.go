@@ -27,6 +27,9 @@ type member struct {
 	// report is the last one, without what changes from call to call.
 	report *controlv1.SyncRequest
 	hash   [32]byte
+	// filed counts the reports that this server has filed. Whoever has read the record
+	// before the count went on may have an older one.
+	filed uint64
 	// settled is the report whose values for the directory are all filed.
 	settled [32]byte
 	last    time.Time
@@ -110,6 +113,16 @@ func judgeState(state string) error {
 	default:
 		return refuse(controlv1.Reason_REASON_DEVICE_REFUSED, "An administrator removed the device.")
 	}
+}
+
+// count gives how many reports this server has filed; none of a device that has not called here.
+func (m *member) count() uint64 {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.filed
 }
 
 // wait gives a channel that is closed when something that concerns the device changes.

@@ -118,6 +118,7 @@ func (s *Server) refresh(id string) error {
 	if id != "" {
 		refs = append(refs, store.Ref{Bucket: store.Devices, Key: []byte(id)}, store.Ref{Bucket: store.Statuses, Key: []byte(id)})
 	}
+	filed := s.fleet.peek(id).count()
 	err := store.Glance(s.shared, refs, nil, func(tx store.Tx) error {
 		revision = string(tx.Get(store.Meta, []byte(metaRevision)))
 		if id == "" {
@@ -138,17 +139,23 @@ func (s *Server) refresh(id string) error {
 	if err != nil || m == nil {
 		return err
 	}
-	return m.follow(device.State, message, last)
+	return m.follow(filed, device.State, message, last)
 }
 
-// follow takes over what another server may have written of the device.
-func (m *member) follow(state string, message []byte, last time.Time) error {
+// follow takes over what another server may have written of the device; no report
+// if this one has filed another since filed was counted, before the record was
+// read: the next call looks again.
+func (m *member) follow(filed uint64, state string, message []byte, last time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state, m.written = state, last
+	m.state = state
 	if last.After(m.last) {
 		m.last = last
 	}
+	if m.filed != filed {
+		return nil
+	}
+	m.written = last
 	hash := sha256.Sum256(message)
 	if hash == m.hash {
 		return nil

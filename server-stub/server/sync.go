@@ -101,6 +101,7 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hash, m.report, m.written, m.revision = hash, req, now, ""
+	m.filed++
 	s.desk.Poke() // what is proved may be published
 	return nil
 }
