@@ -95,7 +95,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			aside, err := a.restore(args[0])
 			if err != nil {
-				return cure(err, "Stop the server, and name a file that \"server-stub backup\" made. The records are as they were.")
+				return cure(err, "Stop the server, and name a file that \""+self()+" backup\" made. The records are as they were.")
 			}
 			_, err = fmt.Fprintf(a.out, "Restored. The records before are in %s.\n", aside)
 			return err

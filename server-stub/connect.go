@@ -109,7 +109,7 @@ func explainStatus(st *status.Status) error {
 		}
 		return cure(err, "Is the server running? Start it with \""+starting()+"\", or name another with --server.")
 	case codes.Unauthenticated:
-		return cure(err, `Use the administrator's certificate of this server (--admin-cert); "server-stub admin create" makes one.`)
+		return cure(err, `Use the administrator's certificate of this server (--admin-cert); "`+self()+` admin create" makes one.`)
 	default:
 		return err
 	}

@@ -23,7 +23,7 @@ func (a *app) coverageCommand() *cobra.Command {
 	req := &controlv1.GetCoverageRequest{}
 	cmd := &cobra.Command{
 		Use: "coverage", Short: "Who should have a certificate, and who has one that is proved to work", Args: cobra.NoArgs,
-		Example: "  server-stub coverage\n  server-stub coverage --people --all --csv > audit.csv",
+		Example: "  " + self() + " coverage\n  " + self() + " coverage --people --all --csv > audit.csv",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			silentFor, err := policy.ParseDuration(silent)
 			endingIn, endingErr := policy.ParseDuration(ending)

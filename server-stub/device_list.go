@@ -25,7 +25,7 @@ func (a *app) devicesCommand() *cobra.Command {
 	req := &controlv1.ListDevicesRequest{}
 	cmd := &cobra.Command{
 		Use: "devices", Short: "List devices", Args: cobra.NoArgs,
-		Example: "  server-stub devices --silent 7d --sort contact\n  server-stub devices --condition any\n  server-stub devices --match alice --json",
+		Example: "  " + self() + " devices --silent 7d --sort contact\n  " + self() + " devices --condition any\n  " + self() + " devices --match alice --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			less, ok := deviceOrders()[order]
 			if !ok {

@@ -34,7 +34,7 @@ func (a *app) deviceRemove() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "remove DEVICE", Short: "Remove a device; says which of its certificates stay valid", Args: cobra.ExactArgs(1),
-		Example: "  server-stub device remove 0190… --revoke keyCompromise",
+		Example: "  " + self() + " device remove 0190… --revoke keyCompromise",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
 				resp, err := c.DecideDevice(ctx, &controlv1.DecideDeviceRequest{Id: args[0], RevokeReason: reason})
@@ -56,7 +56,7 @@ func (a *app) toldRemoved(device string, certificates []*controlv1.LedgerEntry, 
 	head := "Revoked:"
 	if !revoke {
 		own = certificates
-		head = fmt.Sprintf("These certificates stay valid. To revoke them too: server-stub device remove %s --revoke REASON", device)
+		head = fmt.Sprintf("These certificates stay valid. To revoke them too: %s device remove %s --revoke REASON", self(), device)
 	}
 	if len(own) > 0 {
 		if _, err := fmt.Fprintln(a.out, head); err != nil {

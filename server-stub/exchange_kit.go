@@ -31,7 +31,7 @@ func (a *app) exchangeCommand() *cobra.Command {
 		Long: "Writes to a new folder: " + kitStore + ", the issuers; " + kitConfig + ", which hands them to Exchange and sets how\n" +
 			"messages are signed; " + kitMailFlow + ", which keeps rules of mail flow from breaking signatures. The scripts show what\n" +
 			"they would change until they are run with -Apply. Run it anew when an issuing CA is added.",
-		Example: "  server-stub exchange kit --dir pilot --always-sign --also public-issuers.pem",
+		Example: "  " + self() + " exchange kit --dir pilot --always-sign --also public-issuers.pem",
 		RunE: func(_ *cobra.Command, args []string) error {
 			n, err := writeKit(args[0], a, w, more)
 			if err != nil {

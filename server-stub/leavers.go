@@ -15,7 +15,7 @@ func (a *app) leaversCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "leavers", Short: "Certificates in force whose mailbox is gone from the people file, or somebody else's now",
 		Args:    cobra.NoArgs,
-		Example: "  server-stub leavers\n  server-stub leavers --revoke affiliationChanged --count 3",
+		Example: "  " + self() + " leavers\n  " + self() + " leavers --revoke affiliationChanged --count 3",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
 				resp, err := c.ListLeavers(ctx, req)
@@ -42,7 +42,7 @@ func (a *app) toldLeavers(resp *controlv1.ListLeaversResponse, form format, revo
 	own, elsewhere := byCA(entries)
 	err := a.printLeavers(resp, form)
 	if err == nil && !form.json && !form.csv && len(entries) > 0 {
-		line := fmt.Sprintf("To revoke them: server-stub leavers --revoke affiliationChanged --count %d", len(entries))
+		line := fmt.Sprintf("To revoke them: %s leavers --revoke affiliationChanged --count %d", self(), len(entries))
 		if revoke {
 			line = fmt.Sprintf("%d of the %d are revoked.", len(own), len(entries))
 		}

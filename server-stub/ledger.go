@@ -20,7 +20,7 @@ func (a *app) ledgerCommand() *cobra.Command {
 	req := &controlv1.ListLedgerRequest{}
 	cmd := &cobra.Command{
 		Use: "ledger", Short: "The record of every certificate", Args: cobra.NoArgs,
-		Example: "  server-stub ledger --expiring 60d\n  server-stub ledger --csv > certificates.csv\n  server-stub ledger --match alice --status revoked",
+		Example: "  " + self() + " ledger --expiring 60d\n  " + self() + " ledger --csv > certificates.csv\n  " + self() + " ledger --match alice --status revoked",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := policy.ParseDuration(expiring)
 			if err != nil || d < 0 {

@@ -21,7 +21,7 @@ func (a *app) directoryCommand() *cobra.Command {
 	req := &controlv1.ListPublicationsRequest{}
 	cmd := &cobra.Command{
 		Use: "directory", Short: "Which certificate others find for each mailbox, and what became of it in the directory", Args: cobra.NoArgs,
-		Example: "  server-stub directory\n  server-stub directory --now --match alice",
+		Example: "  " + self() + " directory\n  " + self() + " directory --now --match alice",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
 				all, err := publications(ctx, c, req)
@@ -94,7 +94,7 @@ func (a *app) exportCommand() *cobra.Command {
 	req := &controlv1.ListPublicationsRequest{WithValues: true}
 	certificates := &cobra.Command{
 		Use: "certificates", Short: "For each mailbox its certificate (.cer) and the same with its issuers (.p7b)", Args: cobra.NoArgs,
-		Example: "  server-stub export certificates --to for-partners",
+		Example: "  " + self() + " export certificates --to for-partners",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.asAdmin(cmd.Context(), func(ctx context.Context, c controlv1.AdminServiceClient) error {
 				all, err := publications(ctx, c, req)

@@ -15,7 +15,7 @@ func (a *app) rootListCommand() *cobra.Command {
 		Use: "root-list", Short: "Sign the root's revocation list anew, with the root's key", Args: cobra.NoArgs,
 		Long: "Signs ca/root.crl anew. It needs the root's key: do it where that lies, and copy ca/root.crl to the server, which\n" +
 			"hands it out at once. Do it in time before the list ends, or to take an issuing CA back.",
-		Example: "  server-stub root-list --dir pilot --root-key /media/safe/root.key",
+		Example: "  " + self() + " root-list --dir pilot --root-key /media/safe/root.key",
 		RunE: func(*cobra.Command, []string) error {
 			s.Dir, s.Now = a.dir, a.now()
 			ends, err := s.Sign()
