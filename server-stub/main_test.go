@@ -348,7 +348,7 @@ func TestBadCommandLines(t *testing.T) {
 		"revoke":                          "accepts 1 argument(s), received 0\nSee \"server-stub revoke --help\".",
 		"init":                            `required flag(s) "country", "organization", "organization-identifier" not set` + "\nSee \"server-stub init --help\".",
 		"ledger --expiring 60x --dir DIR": "the time \"60x\" is none\nWrite a time such as 60d.",
-		"serve --dir DIR/absent": "no server is founded in DIR/absent yet\nFound it: server-stub init --dir DIR/absent --organization \"Example GmbH\" --country DE " +
+		"serve --dir DIR/absent": "no server is founded in DIR/absent yet\nMake one there: server-stub init --dir DIR/absent --organization \"Example GmbH\" --country DE " +
 			"--organization-identifier NTRDE-DER3306.HRB12345 --host pki.example.com",
 	} {
 		dir := t.TempDir()

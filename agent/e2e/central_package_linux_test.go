@@ -63,7 +63,7 @@ func (c *central) unfounded(t *testing.T) {
 		t.Errorf("a server that is not founded starts: %s", out)
 	}
 	said := c.run(t, "journalctl", "--no-pager", "--output=cat", "--unit="+centralUnit)
-	if sentence := "no server is founded in " + centralHome + " yet\nFound it: " + first; strings.Count(said, sentence) != 1 {
+	if sentence := "no server is founded in " + centralHome + " yet\nMake one there: " + first; strings.Count(said, sentence) != 1 {
 		t.Errorf("want once %q:\n%s", sentence, said)
 	}
 	for name, want := range map[string]string{"ActiveState": "failed", "NRestarts": "0", "ExecMainStatus": "78"} {
