@@ -131,17 +131,16 @@ func (g *Engine) Run(ctx context.Context) error {
 		return ErrNotLoaded
 	}
 	defer g.flights.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
+	for ctx.Err() == nil {
+		timer := time.NewTimer(g.pass(ctx))
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-g.wake:
 		case <-timer.C:
 		}
-		timer.Reset(g.pass(ctx))
+		timer.Stop()
 	}
+	return ctx.Err()
 }
 
 // Wake makes Run look at once.
