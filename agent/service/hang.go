@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -77,11 +76,10 @@ func (c selfCheck) once(ctx context.Context) error {
 }
 
 // outlast waits for the end of the work, but no longer than the service is alive:
-// what hangs would hold up its end too.
-func (s *Service) outlast(ctx context.Context, c selfCheck, work func() error) error {
+// what hangs would hold up its end too. In a hang, file tells what was going on.
+func (s *Service) outlast(ctx context.Context, c selfCheck, file string, work func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	dir := s.settings.LogDir
 	ended, hung := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- work() }()
 	go func() {
@@ -93,7 +91,7 @@ func (s *Service) outlast(ctx context.Context, c selfCheck, work func() error) e
 	case err := <-ended:
 		return err
 	case err := <-hung:
-		s.giveUp(filepath.Join(dir, hangFile), err)
+		s.giveUp(file, err)
 		return err
 	}
 }

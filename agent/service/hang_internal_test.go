@@ -73,10 +73,28 @@ func TestAnAnswerThatDoesNotCome(t *testing.T) {
 	})
 }
 
+// lastingDir is a folder for a service that is not waited for, and the context in
+// which it runs: what is left of it may write for a moment after its end.
+func lastingDir(t *testing.T) (string, context.Context) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "smime-hang-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		stop()
+		for deadline := time.Now().Add(30 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	return dir, ctx
+}
+
 // TestAServiceThatHangsEnds: a real service, one of whose locks is never given
 // back, ends by itself, and leaves what its goroutines did.
 func TestAServiceThatHangsEnds(t *testing.T) {
-	dir := t.TempDir()
+	dir, ctx := lastingDir(t)
 	file := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf("address: %s\nstate_dir: %s\nlog_dir: %s\n", filepath.Join(dir, "run", "agent.sock"), filepath.Join(dir, "state"), filepath.Join(dir, "logs"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -91,7 +109,7 @@ func TestAServiceThatHangsEnds(t *testing.T) {
 	}
 	s.settings.SelfCheck = 2 * time.Second // a setting has more
 	ended := make(chan error, 1)
-	go func() { ended <- s.run(t.Context()) }()
+	go func() { ended <- s.run(ctx) }()
 	for ask := askAt(s.settings.Address); ask(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
 		if t.Context().Err() != nil {
 			t.Fatal("it does not answer at all")

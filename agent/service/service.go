@@ -204,7 +204,7 @@ func (s *Service) run(ctx context.Context) error {
 	s.event(eventStarted, outcomeSuccess)
 	s.reportProblems()
 	known := s.policy
-	check := newSelfCheck(s.settings.SelfCheck, s.settings.Address)
+	check, hung := newSelfCheck(s.settings.SelfCheck, s.settings.Address), filepath.Join(s.settings.LogDir, hangFile)
 	server := &local.Server{Agent: s, Sessions: s.sessions, Log: s.log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
@@ -219,7 +219,7 @@ func (s *Service) run(ctx context.Context) error {
 	group.Go(func() error { s.askForCodes(ctx); return nil })
 	group.Go(func() error { s.thrift.Run(ctx); return nil })
 	s.log.Info("service started", "version", s.options.Version, "address", s.settings.Address, "pid", os.Getpid())
-	if err = s.outlast(ctx, check, group.Wait); errors.Is(err, errHung) {
+	if err = s.outlast(ctx, check, hung, group.Wait); errors.Is(err, errHung) {
 		return err
 	}
 	s.event(eventStopped, outcomeSuccess)
