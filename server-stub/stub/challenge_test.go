@@ -146,6 +146,9 @@ func TestChallengeExpires(t *testing.T) {
 			t.Error("the same code is mailed twice")
 		}
 		seen[code] = true
+		// The server notes a mail after the other took it, which nobody can see from
+		// outside; a clock that jumps before that makes the mail one that got lost.
+		time.Sleep(500 * time.Millisecond)
 		c.advance(24*time.Hour - time.Minute)
 		if collect().GetChallenge() == nil || len(post.Mails()) != 0 {
 			t.Error("another code is mailed while one is in force")
