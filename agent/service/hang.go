@@ -41,6 +41,9 @@ func askAt(address string) func(context.Context) error {
 			return err
 		}
 		_, err = client.Status(ctx)
+		if refused, ok := errors.AsType[*local.Error](err); ok && refused.Reason == local.ReasonTooMany {
+			err = nil // whoever refuses does not hang
+		}
 		return errors.Join(err, client.Close())
 	}
 }
