@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,16 +14,16 @@ import (
 func TestThriftRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		rests, ups := 0, 0
+		var rests, ups atomic.Int64
 		th := NewThrift()
-		th.lieDown = func() func() { rests++; return func() { ups++ } }
+		th.lieDown = func() func() { rests.Add(1); return func() { ups.Add(1) } }
 		ended := make(chan struct{})
 		go func() { th.Run(ctx); close(ended) }()
-		want := func(after time.Duration, r, u int) {
+		want := func(after time.Duration, r, u int64) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if rests != r || ups != u {
+			if rests, ups := rests.Load(), ups.Load(); rests != r || ups != u {
 				t.Errorf("%d rests and %d ends, want %d and %d", rests, ups, r, u)
 			}
 		}
@@ -44,12 +45,12 @@ func TestThriftRests(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		synctest.Wait()
-		if rests > 6 {
+		if rests := rests.Load(); rests > 6 {
 			t.Errorf("%d rests under a stir each minute", rests)
 		}
 		cancel()
 		<-ended
-		if rests != ups {
+		if rests, ups := rests.Load(), ups.Load(); rests != ups {
 			t.Errorf("%d rests, %d ended", rests, ups)
 		}
 		(*Thrift)(nil).Stir()

@@ -24,8 +24,11 @@ func TestNobodyWaitsForTheEngine(t *testing.T) {
 		<-gate
 		return s.now()
 	}}
+	if err := s.engine.Load(); err != nil {
+		t.Fatal(err)
+	}
 	var all sync.WaitGroup
-	all.Go(func() { _ = s.engine.Load(); _, _ = s.engine.Renew(enroll.Filter{}, enroll.ReasonAdministrator) })
+	all.Go(func() { _, _ = s.engine.Renew(enroll.Filter{}, enroll.ReasonAdministrator) })
 	all.Go(func() { _ = s.engine.Apply(enroll.Policy{Revision: "1"}) })
 	<-held
 	all.Go(func() { s.makePublications(t.Context()) })
