@@ -91,7 +91,8 @@ type Peer struct {
 	User string
 	// Admin is true for root, and for Administrators and SYSTEM.
 	Admin bool
-	// PID is for the log only; it proves nothing.
+	// PID is for the log, and tells this process's own connections from others of its
+	// account; it proves nothing of any other process.
 	PID int
 }
 

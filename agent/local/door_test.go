@@ -4,10 +4,15 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
+
 	"smime-agent/platform"
+	localv1 "smime-agent/proto/local/v1"
 )
 
 // queue is a listener whose callers stand in line already.
@@ -89,6 +94,48 @@ func TestTheDoorTurnsAFloodAwayBeforeTheServerSeesIt(t *testing.T) {
 	}
 	if c, err := d.Accept(); err == nil {
 		t.Errorf("one place was given twice: %v", c)
+	}
+}
+
+// The service asks itself for its status (agent/service): whatever else runs as its
+// account has shares of its own, of connections and of calls.
+func TestTheServicesOwnProcessHasItsOwnShare(t *testing.T) {
+	const most = 4
+	flood, own := platform.Peer{User: "uid:0", PID: os.Getpid() + 1}, platform.Peer{User: "uid:0", PID: os.Getpid()}
+	from := map[net.Conn]platform.Peer{}
+	line := visitors("uid:0", most+2)
+	for _, v := range line {
+		from[v] = flood
+	}
+	from[line[most+1]] = own
+	s := &service{callers: newCallers(Limits{Connections: most, Calls: 1, Burst: 1, Rate: 1e-9}.orDefaults(), time.Now), log: slog.New(slog.DiscardHandler)}
+	d := door{
+		Listener: &queue{waiting: line}, callers: s.callers, log: s.log,
+		peerOf: func(c net.Conn) (platform.Peer, error) { return from[c], nil },
+	}
+	for range most {
+		if c, err := d.Accept(); err != nil || c.(*countedConn).peer != flood {
+			t.Fatalf("%v, %v", c, err)
+		}
+	}
+	if c, err := d.Accept(); err != nil || c.(*countedConn).peer != own || !line[most].closed {
+		t.Fatalf("beside the flood came %v, %v", c, err)
+	}
+	const method = localv1.AgentService_Status_FullMethodName
+	for _, p := range []platform.Peer{flood, own} {
+		ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: authInfo{secure(), p}})
+		if _, err := s.tap(ctx, &tap.Info{FullMethodName: method}); err != nil {
+			t.Errorf("first call of %+v: %v", p, err)
+		}
+		if _, err := s.enter(ctx, method); err != nil {
+			t.Errorf("first call of %+v: %v", p, err)
+		}
+		if _, err := s.tap(ctx, &tap.Info{FullMethodName: method}); err == nil {
+			t.Errorf("more calls of %+v than the rate", p)
+		}
+		if _, err := s.enter(ctx, method); err == nil {
+			t.Errorf("more calls of %+v than one", p)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 
 	"google.golang.org/grpc/credentials"
@@ -61,6 +62,19 @@ func caller(ctx context.Context) (platform.Peer, bool) {
 	return info.peer, ok && info.peer.User != ""
 }
 
+// share is what a caller's connections and calls are counted in: his user's, but
+// for the service's own process one of its own, so that nothing else which runs as
+// the service's account can keep it from asking itself. The kernel's word on a
+// process is one on this one, which is alive and so has the number alone; where
+// Windows believes a client who gives a false one, he gains a second share of his
+// own user's.
+func share(p platform.Peer) string {
+	if p.PID == os.Getpid() {
+		return p.User + " itself"
+	}
+	return p.User
+}
+
 // door lets callers in. Whoever is beyond his share is turned away before
 // anything is begun for him: the kernel's queue has some thousand places, and
 // behind a flood all others wait for as long as it takes to empty.
@@ -97,13 +111,14 @@ func (d door) admit(c net.Conn) *countedConn {
 		}
 		return nil
 	}
-	if !d.callers.connect(p.User) {
+	who := share(p)
+	if !d.callers.connect(who) {
 		if d.callers.warn(p.User) {
 			d.log.Warn("too many connections", "user", p.User, "pid", p.PID)
 		}
 		return nil
 	}
-	return &countedConn{Conn: c, peer: p, leave: sync.OnceFunc(func() { d.callers.disconnect(p.User) })}
+	return &countedConn{Conn: c, peer: p, leave: sync.OnceFunc(func() { d.callers.disconnect(who) })}
 }
 
 // countedConn gives its place back when it is closed, whoever closes it.

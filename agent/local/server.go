@@ -123,7 +123,7 @@ func (s *service) tap(ctx context.Context, info *tap.Info) (context.Context, err
 	if _, ok := rules[info.FullMethodName]; !ok {
 		return nil, status.Error(codes.Unimplemented, "no such method")
 	}
-	if !s.callers.allow(p.User) {
+	if !s.callers.allow(share(p)) {
 		return nil, status.Error(codes.ResourceExhausted, "too many calls")
 	}
 	return ctx, nil
@@ -139,7 +139,7 @@ func (s *service) enter(ctx context.Context, method string) (done func(), err er
 	if _, ok := rules[method]; !ok {
 		return nil, status.Error(codes.Unimplemented, "no such method")
 	}
-	done, ok = s.callers.call(p.User)
+	done, ok = s.callers.call(share(p))
 	if !ok {
 		err, _ := toStatus(&Error{Reason: ReasonTooMany})
 		return nil, err

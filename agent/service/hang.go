@@ -33,19 +33,36 @@ func newSelfCheck(every time.Duration, address string) selfCheck {
 	return selfCheck{every: every, again: min(every, time.Minute), patience: min(every, 2*time.Minute), ask: askAt(address)}
 }
 
-// askAt asks the service at an address for its status.
+// askAgain is the pause before the next attempt within the patience of one question.
+const askAgain = time.Second
+
+// askAt asks the service at an address for its status until it answers or ctx
+// ends: on a machine that is overloaded a connection can be refused that the next
+// moment is not. A refusal is no answer, for it comes from before the locks; the
+// service's own process gets none for what others do (agent/local counts it apart).
 func askAt(address string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		client, err := local.Dial(ctx, address)
-		if err != nil {
-			return err
+		for {
+			err := askOnce(ctx, address)
+			if err == nil {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(askAgain):
+			}
 		}
-		_, err = client.Status(ctx)
-		if refused, ok := errors.AsType[*local.Error](err); ok && refused.Reason == local.ReasonTooMany {
-			err = nil // whoever refuses does not hang
-		}
-		return errors.Join(err, client.Close())
 	}
+}
+
+func askOnce(ctx context.Context, address string) error {
+	client, err := local.Dial(ctx, address)
+	if err != nil {
+		return err
+	}
+	_, err = client.Status(ctx)
+	return errors.Join(err, client.Close())
 }
 
 // watch returns why the service is to end, or nil when ctx ends. One answer that

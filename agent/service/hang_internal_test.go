@@ -1,17 +1,23 @@
 package service
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"smime-agent/agent/config"
+	"smime-agent/agent/local"
+	"smime-agent/agent/status"
 )
 
 // TestSelfCheck: two answers in a row that do not come are a hang, one is none,
@@ -91,9 +97,9 @@ func lastingDir(t *testing.T) (string, context.Context) {
 	return dir, ctx
 }
 
-// TestAServiceThatHangsEnds: a real service, one of whose locks is never given
-// back, ends by itself, and leaves what its goroutines did.
-func TestAServiceThatHangsEnds(t *testing.T) {
+// started runs a real service that asks itself that often, and waits until it answers.
+func started(t *testing.T, selfCheck time.Duration) (s *Service, ended <-chan error) {
+	t.Helper()
 	dir, ctx := lastingDir(t)
 	file := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf("address: %s\nstate_dir: %s\nlog_dir: %s\n", filepath.Join(dir, "run", "agent.sock"), filepath.Join(dir, "state"), filepath.Join(dir, "logs"))
@@ -107,14 +113,19 @@ func TestAServiceThatHangsEnds(t *testing.T) {
 	if err := s.open(); err != nil {
 		t.Fatal(err)
 	}
-	s.settings.SelfCheck = 2 * time.Second // a setting has more
-	ended := make(chan error, 1)
-	go func() { ended <- s.run(ctx) }()
-	for ask := askAt(s.settings.Address); ask(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
-		if t.Context().Err() != nil {
-			t.Fatal("it does not answer at all")
-		}
+	s.settings.SelfCheck = selfCheck // a setting has more than some tests want
+	end := make(chan error, 1)
+	go func() { end <- s.run(ctx) }()
+	if err := askAt(s.settings.Address)(t.Context()); err != nil {
+		t.Fatal("it does not answer at all: ", err)
 	}
+	return s, end
+}
+
+// TestAServiceThatHangsEnds: a real service, one of whose locks is never given
+// back, ends by itself, and leaves what its goroutines did.
+func TestAServiceThatHangsEnds(t *testing.T) {
+	s, ended := started(t, 2*time.Second)
 	s.mu.Lock() // as a deadlock does
 	select {
 	case err := <-ended:
@@ -125,8 +136,133 @@ func TestAServiceThatHangsEnds(t *testing.T) {
 		t.Fatal("it hangs on")
 	}
 	s.mu.Unlock()
-	stacks, err := os.ReadFile(filepath.Join(dir, "logs", hangFile))
+	stacks, err := os.ReadFile(filepath.Join(s.settings.LogDir, hangFile))
 	if err != nil || !strings.Contains(string(stacks), "agent/service.(*Service)") {
 		t.Errorf("%v, in %.300q", err, stacks)
 	}
+}
+
+// The test's program is also another one of the same account.
+const floodEnv = "SMIME_TEST_FLOOD_ADDRESS"
+
+func TestMain(m *testing.M) {
+	address := os.Getenv(floodEnv)
+	if address == "" {
+		os.Exit(m.Run())
+	}
+	if err := flood(address); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// flooded is what [flood] says when its account has no place left.
+const flooded = "every place is taken"
+
+// flood takes all connections of its account, and with them all calls, and keeps
+// them until its input ends.
+func flood(address string) error {
+	var first *local.Client
+	for {
+		c, err := local.Dial(context.Background(), address)
+		if err != nil {
+			return err
+		}
+		if err = follow(c); reasonOf(err) == local.ReasonNotRunning && first != nil {
+			break // turned away at the door
+		}
+		if err != nil {
+			return err
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	if _, err := first.Status(context.Background()); reasonOf(err) != local.ReasonTooMany {
+		return fmt.Errorf("with all connections taken, a call got %w", err)
+	}
+	fmt.Println(flooded)
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// follow keeps a call open for good. It waits while there were too many a second.
+func follow(c *local.Client) error {
+	for {
+		seen, ended := make(chan struct{}), make(chan error, 1)
+		once := sync.OnceFunc(func() { close(seen) })
+		go func() {
+			ended <- c.Watch(context.Background(), func(status.Report) error { once(); return nil })
+		}()
+		select {
+		case <-seen:
+			return nil
+		case err := <-ended:
+			if reasonOf(err) != local.ReasonTooMany {
+				return err
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+func reasonOf(err error) local.Reason {
+	if e, ok := errors.AsType[*local.Error](err); ok {
+		return e.Reason
+	}
+	return ""
+}
+
+// floodOfItsOwnAccount leaves the service's account no place, until the test ends.
+func floodOfItsOwnAccount(t *testing.T, address string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command(self)
+	other.Env = append(os.Environ(), floodEnv+"="+address)
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = other.Wait()
+	})
+	if said, err := bufio.NewReader(out).ReadString('\n'); strings.TrimSpace(said) != flooded {
+		t.Fatalf("the flood: %q, %v", said, err)
+	}
+}
+
+// TestSelfCheckInAFloodOfTheSameAccount: other programs of the service's account
+// have all its connections and calls. The service still hears itself, and still
+// notices that one of its locks is never given back.
+func TestSelfCheckInAFloodOfTheSameAccount(t *testing.T) {
+	s, _ := started(t, time.Hour)
+	floodOfItsOwnAccount(t, s.settings.Address)
+	if err := askAt(s.settings.Address)(patiently(t)); err != nil {
+		t.Errorf("all is well, and it said %v", err)
+	}
+	check := newSelfCheck(2*time.Second, s.settings.Address)
+	s.mu.Lock() // as a deadlock does
+	err := check.watch(patiently(t))
+	s.mu.Unlock()
+	if !errors.Is(err, errHung) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("in a hang it said %v", err)
+	}
+}
+
+func patiently(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
