@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -19,22 +21,36 @@ import (
 // runManaged speaks with the service manager without asking first whether it is
 // there: under Wine svc.IsWindowsService denies it inside a service too.
 func runManaged(ctx context.Context, name string, run func(context.Context) error) error {
-	m := &managed{ctx: ctx, run: run}
+	heedNoConsole()
+	m := &managed{ctx: ctx, run: run, die: os.Exit, patience: stopHint * time.Millisecond}
+	if win32.Wine() { // its service manager does not see the end of a process, and starts nothing again
+		m.die = func(int) {}
+	}
 	if err := svc.Run(name, m); err != nil {
 		return fmt.Errorf("meet the service manager: %w", err)
 	}
 	return m.failed
 }
 
+// heedNoConsole leaves to the system what it tells programs of a console. A service
+// is told by CTRL_LOGOFF_EVENT of everybody who logs off, whoever that is (Microsoft
+// Learn, HandlerRoutine), and to Go that is the signal to end.
+func heedNoConsole() { signal.Reset(StopSignals()...) }
+
 // managed is the work between the service manager's start and stop.
 type managed struct {
-	ctx    context.Context
-	run    func(context.Context) error
-	failed error
+	ctx context.Context
+	run func(context.Context) error
+	// die ends the process and does not return, but in tests and under Wine.
+	die func(code int)
+	// patience is how long the work may take to end when it is to stop.
+	patience time.Duration
+	failed   error
 }
 
-// Exit codes of our own, which the event log shows (event 7024).
 const exitFailed = 1
+
+var errOverdue = errors.New("the service did not stop in time: its process ends without it")
 
 // stopHint is how long the service manager shall wait for the end, in
 // milliseconds, and for how long after a shutdown began.
@@ -47,27 +63,47 @@ func (m *managed) Execute(_ []string, requests <-chan svc.ChangeRequest, states 
 	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
 	done := make(chan error, 1)
+	var overdue <-chan time.Time
 	states <- svc.Status{State: svc.Running, Accepts: accepts}
 	go func() { done <- m.run(ctx) }()
 	for {
 		select {
 		case err := <-done:
-			if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
-				return false, 0
-			}
-			m.failed = err
-			return true, exitFailed
+			return m.ended(ctx.Err() != nil, err)
+		case <-overdue: // whatever holds it up, the next start must not wait for it
+			m.failed = errOverdue
+			return false, 0
 		case r := <-requests:
 			switch r.Cmd {
 			case svc.Interrogate:
 				states <- r.CurrentStatus
 			case svc.Stop, svc.Shutdown, svc.PreShutdown:
 				states <- svc.Status{State: svc.StopPending, WaitHint: stopHint}
+				if overdue == nil {
+					overdue = time.After(m.patience)
+				}
 				cancel()
 			default: // what was not accepted does not come
 			}
 		}
 	}
+}
+
+// ended says to the service manager how the work ended. After a stop that is
+// always well: an error would have the service started again, which somebody has
+// stopped. An error of its own ends the process without a word: that counts as a
+// failure at once, but an exit code only when the system has been started since
+// the service was prepared (SERVICE_FAILURE_ACTIONS_FLAG, Remarks).
+func (m *managed) ended(stopped bool, err error) (own bool, code uint32) {
+	if err == nil || stopped && errors.Is(err, context.Canceled) {
+		return false, 0
+	}
+	m.failed = err
+	if stopped {
+		return false, 0
+	}
+	m.die(exitFailed)
+	return true, exitFailed
 }
 
 // The failure count of a service that has run for a day begins anew.
