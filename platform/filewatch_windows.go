@@ -57,11 +57,22 @@ func (w *fileWatch) follow(places []string) {
 	}
 }
 
+// forget ends what follow began. The event is closed with the lock held, so that
+// nobody sets it later, when its number may be another's.
+func (w *fileWatch) forget(key string, stop windows.Handle) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.keys[key] == stop {
+		delete(w.keys, key) // the next to follow it may have better luck
+	}
+	_ = windows.CloseHandle(stop)
+}
+
 // watch waits for one change after the other. The thread is its own: a
 // notification ends with the thread that asked for it (RegNotifyChangeKeyValue).
 func (w *fileWatch) watch(key string, stop windows.Handle) {
 	runtime.LockOSThread()
-	defer func() { _ = windows.CloseHandle(stop) }()
+	defer w.forget(key, stop)
 	changed, err := windows.CreateEvent(nil, 0, 0, nil)
 	if err != nil {
 		return

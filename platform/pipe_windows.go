@@ -160,13 +160,25 @@ func (l *pipeListener) plug(address string) error {
 	return err
 }
 
+// Accepting may fail for want of memory, or because of what the client did, and
+// is tried again after a pause; so many failures in a row, a minute, are the end.
+const (
+	acceptPause    = 50 * time.Millisecond
+	acceptFailures = 1200
+)
+
 func (l *pipeListener) accept() {
-	for {
+	for failures := 0; ; {
 		c, err := l.Listener.Accept()
 		if err != nil {
-			l.end(err)
-			return
+			if failures++; errors.Is(err, net.ErrClosed) || failures >= acceptFailures {
+				l.end(err)
+				return
+			}
+			time.Sleep(acceptPause)
+			continue
 		}
+		failures = 0
 		select {
 		case l.clients <- pipeEnd{Conn: c, server: true}:
 		case <-l.ended:

@@ -3,11 +3,15 @@ package platform
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/windows"
 )
 
 func somePipe() string { return pipePrefix + "smime-agent-test-" + rand.Text() }
@@ -43,6 +47,50 @@ func serve(l net.Listener) {
 			defer c.Close()
 			_, _ = io.Copy(c, c)
 		}()
+	}
+}
+
+// faltering is a listener that fails some times before it has a client.
+type faltering struct {
+	net.Listener
+	failures int
+	client   net.Conn
+}
+
+func (f *faltering) Accept() (net.Conn, error) {
+	f.failures--
+	switch {
+	case f.failures >= 0:
+		return nil, windows.ERROR_NO_SYSTEM_RESOURCES
+	case f.failures == -1:
+		return f.client, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (*faltering) Close() error { return nil }
+
+// TestAcceptGoesOn: one client who cannot be let in is not the end of the service,
+// but one that lets in nobody is.
+func TestAcceptGoesOn(t *testing.T) {
+	for _, c := range []struct {
+		failures int
+		client   bool
+		end      error
+	}{{2, true, net.ErrClosed}, {acceptFailures, false, windows.ERROR_NO_SYSTEM_RESOURCES}} {
+		synctest.Test(t, func(t *testing.T) {
+			client := &net.TCPConn{} // nobody uses it
+			l := &pipeListener{Listener: &faltering{failures: c.failures, client: client}, clients: make(chan net.Conn), ended: make(chan struct{})}
+			go l.accept()
+			if c.client {
+				if got, err := l.Accept(); err != nil || got.(pipeEnd).Conn != client {
+					t.Errorf("after %d failures: %v, %v", c.failures, got, err)
+				}
+			}
+			if _, err := l.Accept(); !errors.Is(err, c.end) {
+				t.Errorf("after %d failures it ended with %v, want %v", c.failures, err, c.end)
+			}
+		})
 	}
 }
 
