@@ -61,8 +61,9 @@ func (a account) private() string {
 // guarding is what a handle's security descriptor means to us.
 type guarding struct {
 	owner string
-	// others is what all whom we do not trust may do, taken together.
-	others windows.ACCESS_MASK
+	// others is what all whom we do not trust may do, taken together, and below what
+	// they may do in addition with what will be made in it.
+	others, below windows.ACCESS_MASK
 	// protected says that nothing is inherited from above.
 	protected bool
 }
@@ -89,13 +90,22 @@ func (a account) inspect(h windows.Handle, kind windows.SE_OBJECT_TYPE) (guardin
 	s := guarding{owner: owner.String()}
 	control, _, err := sd.Control()
 	s.protected = err == nil && control&windows.SE_DACL_PROTECTED != 0
+	a.weigh(&s, grants)
+	return s, nil
+}
+
+// weigh adds up what those may do whom we do not trust.
+func (a account) weigh(s *guarding, grants []win32.Grant) {
 	for _, g := range grants {
 		// Creator Owner stands in no token; Owner Rights is the owner, who is judged.
-		if sid := g.SID.String(); !a.trusts(sid) && sid != sidCreatorOwner && sid != sidOwnerRights {
+		switch sid := g.SID.String(); {
+		case a.trusts(sid) || sid == sidCreatorOwner || sid == sidOwnerRights:
+		case g.Below:
+			s.below |= g.Mask
+		default:
 			s.others |= g.Mask
 		}
 	}
-	return s, nil
 }
 
 // accountOf looks a SID up; a domain controller may have to be asked.

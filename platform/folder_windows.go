@@ -154,7 +154,7 @@ func (a account) restore(path string) error {
 		return fmt.Errorf("%w: %s is a link or a file, not a folder", ErrDenied, path)
 	case !a.owns(e.owner):
 		return fmt.Errorf("%w: %s belongs to %s, not to %s", ErrDenied, path, e.owner, a.sid)
-	case e.others == 0 && e.protected && e.owner == a.sid:
+	case e.others == 0 && e.below == 0 && e.protected && e.owner == a.sid:
 		return nil
 	}
 	if err := a.setPrivate(e.handle); err != nil {
@@ -292,6 +292,8 @@ func (a account) trustedFolder(path string) (link string, err error) {
 		return "", fmt.Errorf("%w: %s belongs to %s", ErrDenied, path, e.owner)
 	case e.others&mayExchange != 0:
 		return "", fmt.Errorf("%w: other users can exchange the folder %s (rights 0x%x)", ErrDenied, path, uint32(e.others))
+	case e.link && e.others&mayWrite != 0: // who may write it may let it lead elsewhere
+		return "", fmt.Errorf("%w: other users can change the link %s (rights 0x%x)", ErrDenied, path, uint32(e.others))
 	case e.link:
 		return os.Readlink(path)
 	case !e.folder:

@@ -170,6 +170,28 @@ func TestNoList(t *testing.T) {
 	}
 }
 
+// TestGrantsBelow: what an entry gives on things that will be made in a folder
+// counts apart, and nothing of ours may give it away.
+func TestGrantsBelow(t *testing.T) {
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICIIO;FA;;;WD)(A;OICI;FR;;;BU)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dacl, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	grants, err := win32.Grants(dacl)
+	if err != nil || len(grants) != 2 || !grants[0].Below || grants[1].Below {
+		t.Fatalf("%+v, %v", grants, err)
+	}
+	s := guarding{}
+	mustSelf(t).weigh(&s, grants)
+	if s.below != grants[0].Mask || s.others != grants[1].Mask {
+		t.Errorf("others 0x%x, below 0x%x", uint32(s.others), uint32(s.below))
+	}
+}
+
 // TestForeignFolder needs a file and a folder of another account, which only the
 // outside of Wine can make.
 func TestForeignFolder(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 type Grant struct {
 	SID  *windows.SID
 	Mask windows.ACCESS_MASK
+	// Below says that the rights are not on the object, but on what will be made in it.
+	Below bool
 }
 
 // Types of access control entries ([MS-DTYP] 2.4.4.1). Those that deny take
@@ -50,15 +52,12 @@ func Grants(dacl *windows.ACL) ([]Grant, error) {
 		default:
 			return nil, fmt.Errorf("access entry %d is of the unknown kind %d: %w", i, ace.Header.AceType, windows.ERROR_INVALID_ACL)
 		}
-		if ace.Header.AceFlags&inheritOnly != 0 {
-			continue
-		}
 		// The list lies in the caller's memory; what is returned must not.
 		sid, err := (*windows.SID)(unsafe.Pointer(&ace.SidStart)).Copy()
 		if err != nil {
 			return nil, fmt.Errorf("read access entry %d: %w", i, err)
 		}
-		all = append(all, Grant{SID: sid, Mask: ace.Mask})
+		all = append(all, Grant{SID: sid, Mask: ace.Mask, Below: ace.Header.AceFlags&inheritOnly != 0})
 	}
 	return all, nil
 }

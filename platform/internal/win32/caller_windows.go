@@ -17,7 +17,8 @@ func AsCaller(pipe uintptr, ask func(windows.Token) error) error {
 		runtime.UnlockOSThread()
 		return err
 	}
-	asked := askThread(ask)
+	// Nothing but this is done in the client's name.
+	token, failed := threadToken()
 	if err := windows.RevertToSelf(); err != nil {
 		// This thread would go on with another's rights. Microsoft tells such a
 		// process to end at once (RevertToSelf, Remarks).
@@ -25,7 +26,11 @@ func AsCaller(pipe uintptr, ask func(windows.Token) error) error {
 		os.Exit(3) //nolint:forbidigo // see above
 	}
 	runtime.UnlockOSThread()
-	return asked
+	if failed != nil {
+		return failed
+	}
+	defer func() { _ = token.Close() }()
+	return ask(token)
 }
 
 func impersonate(pipe uintptr) error {
@@ -36,12 +41,10 @@ func impersonate(pipe uintptr) error {
 	return nil
 }
 
-func askThread(ask func(windows.Token) error) error {
-	var token windows.Token
+func threadToken() (token windows.Token, err error) {
 	// openAsSelf: a token at identification level opens nothing, not even itself.
 	if err := windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token); err != nil {
-		return fmt.Errorf("open the client's token: %w", err)
+		return 0, fmt.Errorf("open the client's token: %w", err)
 	}
-	defer func() { _ = token.Close() }()
-	return ask(token)
+	return token, nil
 }

@@ -20,6 +20,7 @@ var (
 	procSetForeground      = user32.NewProc("SetForegroundWindow")
 	procSetWindowPos       = user32.NewProc("SetWindowPos")
 	procPostThreadMessage  = user32.NewProc("PostThreadMessageW")
+	procPeekMessage        = user32.NewProc("PeekMessageW")
 	procGetProcessStation  = user32.NewProc("GetProcessWindowStation")
 	procGetUserObjectInfo  = user32.NewProc("GetUserObjectInformationW")
 )
@@ -212,6 +213,10 @@ func MessageBox(ctx context.Context, d Dialog) (Choice, error) {
 		// message that ends the box may stay behind in the thread's queue, and would
 		// end the next dialog there.
 		runtime.LockOSThread()
+		// Only from the first look on the thread has a queue, and can be told to end the
+		// box (PostThreadMessage, Remarks).
+		var message [6]uint64 // MSG has 48 bytes
+		_, _, _ = procPeekMessage.Call(uintptr(unsafe.Pointer(&message)), 0, 0, 0, 0)
 		thread := windows.GetCurrentThreadId()
 		stop := context.AfterFunc(ctx, func() { _, _, _ = procPostThreadMessage.Call(uintptr(thread), wmQuit, 0, 0) })
 		defer stop()
