@@ -252,6 +252,7 @@ func TestSelfCheckInAFloodOfTheSameAccount(t *testing.T) {
 		t.Errorf("all is well, and it said %v", err)
 	}
 	check := newSelfCheck(2*time.Second, s.settings.Address)
+	check.every, check.again = time.Millisecond, time.Millisecond
 	s.mu.Lock() // as a deadlock does
 	err := check.watch(patiently(t))
 	s.mu.Unlock()
