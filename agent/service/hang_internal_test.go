@@ -97,8 +97,15 @@ func lastingDir(t *testing.T) (string, context.Context) {
 	return dir, ctx
 }
 
-// started runs a real service that asks itself that often, and waits until it answers.
-func started(t *testing.T, selfCheck time.Duration) (s *Service, ended <-chan error) {
+// hanging is a real service that a test hangs.
+type hanging struct {
+	*Service
+	address, logDir string // as it started: it may read its settings anew
+	ended           <-chan error
+}
+
+// started runs a service that asks itself that often, and waits until it answers.
+func started(t *testing.T, selfCheck time.Duration) hanging {
 	t.Helper()
 	dir, ctx := lastingDir(t)
 	file := filepath.Join(dir, "config.yaml")
@@ -114,21 +121,22 @@ func started(t *testing.T, selfCheck time.Duration) (s *Service, ended <-chan er
 		t.Fatal(err)
 	}
 	s.settings.SelfCheck = selfCheck // a setting has more than some tests want
-	end := make(chan error, 1)
-	go func() { end <- s.run(ctx) }()
-	if err := askAt(s.settings.Address)(t.Context()); err != nil {
+	ended := make(chan error, 1)
+	h := hanging{s, s.settings.Address, s.settings.LogDir, ended}
+	go func() { ended <- s.run(ctx) }()
+	if err := askAt(h.address)(t.Context()); err != nil {
 		t.Fatal("it does not answer at all: ", err)
 	}
-	return s, end
+	return h
 }
 
 // TestAServiceThatHangsEnds: a real service, one of whose locks is never given
 // back, ends by itself, and leaves what its goroutines did.
 func TestAServiceThatHangsEnds(t *testing.T) {
-	s, ended := started(t, 2*time.Second)
+	s := started(t, 2*time.Second)
 	s.mu.Lock() // as a deadlock does
 	select {
-	case err := <-ended:
+	case err := <-s.ended:
 		if !errors.Is(err, errHung) {
 			t.Fatalf("it ended with %v", err)
 		}
@@ -136,7 +144,7 @@ func TestAServiceThatHangsEnds(t *testing.T) {
 		t.Fatal("it hangs on")
 	}
 	s.mu.Unlock()
-	stacks, err := os.ReadFile(filepath.Join(s.settings.LogDir, hangFile))
+	stacks, err := os.ReadFile(filepath.Join(s.logDir, hangFile))
 	if err != nil || !strings.Contains(string(stacks), "agent/service.(*Service)") {
 		t.Errorf("%v, in %.300q", err, stacks)
 	}
@@ -246,12 +254,12 @@ func floodOfItsOwnAccount(t *testing.T, address string) {
 // have all its connections and calls. The service still hears itself, and still
 // notices that one of its locks is never given back.
 func TestSelfCheckInAFloodOfTheSameAccount(t *testing.T) {
-	s, _ := started(t, time.Hour)
-	floodOfItsOwnAccount(t, s.settings.Address)
-	if err := askAt(s.settings.Address)(patiently(t)); err != nil {
+	s := started(t, time.Hour)
+	floodOfItsOwnAccount(t, s.address)
+	if err := askAt(s.address)(patiently(t)); err != nil {
 		t.Errorf("all is well, and it said %v", err)
 	}
-	check := newSelfCheck(2*time.Second, s.settings.Address)
+	check := newSelfCheck(2*time.Second, s.address)
 	check.every, check.again = time.Millisecond, time.Millisecond
 	s.mu.Lock() // as a deadlock does
 	err := check.watch(patiently(t))
