@@ -3,6 +3,8 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	controlv1 "smime-agent/proto/control/v1"
@@ -34,6 +36,9 @@ func Fields(request, answer any) (fields []any, ok bool) {
 		if a, confirmed := answer.(*controlv1.ConfirmResponse); confirmed {
 			fields = append(fields, "outcome", Outcome(a.GetOutcome()))
 		}
+	case *controlv1.PublishRequest:
+		sum := sha256.Sum256(r.GetValue())
+		fields = []any{"enrollment", bounded(r.GetEnrollmentId()), "value_sha256", hex.EncodeToString(sum[:])}
 	default:
 		return nil, false
 	}

@@ -124,15 +124,28 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 			return
 		}
 	}
-	from := ""
-	if address != nil {
-		from = address.String()
-	}
-	line := []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
+	line := auditedBy(ctx, err)
 	if err != nil {
 		line = append(line, "refusal", status.Convert(err).Message())
 	}
 	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
+}
+
+// auditedBy begins an audit line: how the call ended, and whose it was.
+func auditedBy(ctx context.Context, err error) []any {
+	who, address := callerOf(ctx)
+	from := ""
+	if address != nil {
+		from = address.String()
+	}
+	return []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
+}
+
+// noteCredentials writes what a report changed of what is believed of credentials.
+func (s *Server) noteCredentials(ctx context.Context, lines [][]any) {
+	for _, fields := range lines {
+		s.audit.Info("CredentialChanged", append(auditedBy(ctx, nil), fields...)...)
+	}
 }
 
 // noteStrangers writes how many refused calls of callers without an identity have no line.
