@@ -22,7 +22,7 @@ func (a *app) initCommand() *cobra.Command {
 		Example: `  server-stub init --dir pilot --organization "Example GmbH" --country DE \
     --organization-identifier NTRDE-DER3306.HRB12345 --host pki.example.com`,
 		RunE: func(*cobra.Command, []string) error {
-			f.Dir, f.Now = a.dir, a.now()
+			f.Dir, f.Now, f.Command = a.dir, a.now(), self()
 			err := site.Found(f)
 			if errors.Is(err, site.ErrExists) {
 				return cure(err, "Choose an empty directory: a CA's keys cannot be made again, so nothing is overwritten.")
@@ -99,7 +99,7 @@ func (a *app) serveCommand() *cobra.Command {
 			}
 			ctx := cmd.Context()
 			log := slog.New(slog.NewTextHandler(a.err, nil))
-			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log})
+			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log, Command: self()})
 			if err != nil {
 				return a.lasting(err)
 			}

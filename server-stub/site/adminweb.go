@@ -16,11 +16,11 @@ import (
 
 // adminWeb readies the administrators' page: plain HTTP on an address of this
 // machine alone, else HTTPS with an administrator's certificate.
-func (s *Site) adminWeb(ctx context.Context, address string, certificate *serverCertificate, log *slog.Logger) error {
+func (s *Site) adminWeb(ctx context.Context, address string, o Options) error {
 	if address == "" {
 		return nil
 	}
-	handler, err := page.New(s.Server, log)
+	handler, err := page.New(s.Server, o.Command, o.Log)
 	if err != nil {
 		return err
 	}
@@ -32,17 +32,18 @@ func (s *Site) adminWeb(ctx context.Context, address string, certificate *server
 	tcp, ok := l.Addr().(*net.TCPAddr)
 	s.admin = &http.Server{
 		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	s.AdminAddr = "http://" + l.Addr().String() + "/"
 	if ok && tcp.IP.IsLoopback() {
 		s.admin.Handler = page.Loopback(handler)
+		l = s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l)
 	} else {
 		s.AdminAddr = "https://" + l.Addr().String() + "/"
-		s.admin.Handler = page.Administrators(handler, s.administrator(certificate.now))
-		l = tls.NewListener(l, &tls.Config{
+		s.admin.Handler = page.Administrators(handler, s.administrator(s.cert.now))
+		l = tls.NewListener(s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l), &tls.Config{
 			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, ClientCAs: s.Transport.Roots(),
-			GetCertificate: certificate.get, Time: certificate.now,
+			GetCertificate: s.cert.get, Time: s.cert.now,
 		})
 	}
 	s.serving.Go(func() {

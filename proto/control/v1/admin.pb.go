@@ -1045,8 +1045,10 @@ type RequestInfo struct {
 	Mailboxes    []string               `protobuf:"bytes,5,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
 	Profile      string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
 	Submitted    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=submitted,proto3" json:"submitted,omitempty"`
-	// "pending", "issued" or "refused".
-	State         string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// "pending", "issued", "refused", "forwarded" (another CA has it) or "challenge".
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// Where the state is "challenge": each of its mailboxes.
+	Checks        []*MailboxCheck `protobuf:"bytes,9,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1137,6 +1139,103 @@ func (x *RequestInfo) GetState() string {
 	return ""
 }
 
+func (x *RequestInfo) GetChecks() []*MailboxCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// MailboxCheck is how far the confirmation of a mailbox by codes has come.
+type MailboxCheck struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Mailbox string                 `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// When the mail server took the last code; not set while it has not.
+	Mailed *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=mailed,proto3" json:"mailed,omitempty"`
+	// Until when the last code holds; not set where none is in force.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	// When the mailbox was confirmed.
+	Confirmed *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Codes that were mailed, or never will be since the mail server refuses the
+	// mailbox for good; after max_mails the request is refused.
+	Mails         uint32 `protobuf:"varint,5,opt,name=mails,proto3" json:"mails,omitempty"`
+	MaxMails      uint32 `protobuf:"varint,6,opt,name=max_mails,json=maxMails,proto3" json:"max_mails,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailboxCheck) Reset() {
+	*x = MailboxCheck{}
+	mi := &file_control_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailboxCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailboxCheck) ProtoMessage() {}
+
+func (x *MailboxCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailboxCheck.ProtoReflect.Descriptor instead.
+func (*MailboxCheck) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *MailboxCheck) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *MailboxCheck) GetMailed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Mailed
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetConfirmed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetMails() uint32 {
+	if x != nil {
+		return x.Mails
+	}
+	return 0
+}
+
+func (x *MailboxCheck) GetMaxMails() uint32 {
+	if x != nil {
+		return x.MaxMails
+	}
+	return 0
+}
+
 type ListRequestsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Also those that are settled.
@@ -1147,7 +1246,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1258,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1271,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRequestsRequest) GetAll() bool {
@@ -1191,7 +1290,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1302,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1315,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*RequestInfo {
@@ -1238,7 +1337,7 @@ type DecideRequestRequest struct {
 
 func (x *DecideRequestRequest) Reset() {
 	*x = DecideRequestRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1349,7 @@ func (x *DecideRequestRequest) String() string {
 func (*DecideRequestRequest) ProtoMessage() {}
 
 func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1362,7 @@ func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequestRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DecideRequestRequest) GetReference() string {
@@ -1295,7 +1394,7 @@ type DecideRequestResponse struct {
 
 func (x *DecideRequestResponse) Reset() {
 	*x = DecideRequestResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1406,7 @@ func (x *DecideRequestResponse) String() string {
 func (*DecideRequestResponse) ProtoMessage() {}
 
 func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1419,7 @@ func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestResponse.ProtoReflect.Descriptor instead.
 func (*DecideRequestResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 // LedgerEntry is one certificate in the record that companies keep.
@@ -1367,7 +1466,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1478,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1491,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LedgerEntry) GetSerial() string {
@@ -1601,7 +1700,7 @@ type ListLedgerRequest struct {
 
 func (x *ListLedgerRequest) Reset() {
 	*x = ListLedgerRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1712,7 @@ func (x *ListLedgerRequest) String() string {
 func (*ListLedgerRequest) ProtoMessage() {}
 
 func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1725,7 @@ func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerRequest.ProtoReflect.Descriptor instead.
 func (*ListLedgerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListLedgerRequest) GetExpiringWithin() *durationpb.Duration {
@@ -1680,7 +1779,7 @@ type ListLedgerResponse struct {
 
 func (x *ListLedgerResponse) Reset() {
 	*x = ListLedgerResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1791,7 @@ func (x *ListLedgerResponse) String() string {
 func (*ListLedgerResponse) ProtoMessage() {}
 
 func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1804,7 @@ func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerResponse.ProtoReflect.Descriptor instead.
 func (*ListLedgerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
@@ -1724,7 +1823,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1835,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1848,7 @@ func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
 func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetCertificateRequest) GetSerial() string {
@@ -1771,7 +1870,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1882,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1895,7 @@ func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
 func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetCertificateResponse) GetEntry() *LedgerEntry {
@@ -1829,7 +1928,7 @@ type HistoryLine struct {
 
 func (x *HistoryLine) Reset() {
 	*x = HistoryLine{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1940,7 @@ func (x *HistoryLine) String() string {
 func (*HistoryLine) ProtoMessage() {}
 
 func (x *HistoryLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1953,7 @@ func (x *HistoryLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryLine.ProtoReflect.Descriptor instead.
 func (*HistoryLine) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HistoryLine) GetAt() *timestamppb.Timestamp {
@@ -1899,7 +1998,7 @@ type GetCoverageRequest struct {
 
 func (x *GetCoverageRequest) Reset() {
 	*x = GetCoverageRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2010,7 @@ func (x *GetCoverageRequest) String() string {
 func (*GetCoverageRequest) ProtoMessage() {}
 
 func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2023,7 @@ func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
 func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetCoverageRequest) GetSilentFor() *durationpb.Duration {
@@ -1968,7 +2067,7 @@ type GetCoverageResponse struct {
 
 func (x *GetCoverageResponse) Reset() {
 	*x = GetCoverageResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2079,7 @@ func (x *GetCoverageResponse) String() string {
 func (*GetCoverageResponse) ProtoMessage() {}
 
 func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2092,7 @@ func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
 func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetCoverageResponse) GetAt() *timestamppb.Timestamp {
@@ -2076,7 +2175,7 @@ type CoverageRow struct {
 
 func (x *CoverageRow) Reset() {
 	*x = CoverageRow{}
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2187,7 @@ func (x *CoverageRow) String() string {
 func (*CoverageRow) ProtoMessage() {}
 
 func (x *CoverageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2200,7 @@ func (x *CoverageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRow.ProtoReflect.Descriptor instead.
 func (*CoverageRow) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CoverageRow) GetDepartment() string {
@@ -2190,7 +2289,7 @@ type CoverageWish struct {
 
 func (x *CoverageWish) Reset() {
 	*x = CoverageWish{}
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2301,7 @@ func (x *CoverageWish) String() string {
 func (*CoverageWish) ProtoMessage() {}
 
 func (x *CoverageWish) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2314,7 @@ func (x *CoverageWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageWish.ProtoReflect.Descriptor instead.
 func (*CoverageWish) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CoverageWish) GetDepartment() string {
@@ -2313,7 +2412,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2424,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2437,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -2363,7 +2462,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2474,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2487,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 // Leaver is a certificate in force without a claim to it.
@@ -2407,7 +2506,7 @@ type Leaver struct {
 
 func (x *Leaver) Reset() {
 	*x = Leaver{}
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2518,7 @@ func (x *Leaver) String() string {
 func (*Leaver) ProtoMessage() {}
 
 func (x *Leaver) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2531,7 @@ func (x *Leaver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
 func (*Leaver) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Leaver) GetEntry() *LedgerEntry {
@@ -2476,7 +2575,7 @@ type ListLeaversRequest struct {
 
 func (x *ListLeaversRequest) Reset() {
 	*x = ListLeaversRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2587,7 @@ func (x *ListLeaversRequest) String() string {
 func (*ListLeaversRequest) ProtoMessage() {}
 
 func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2600,7 @@ func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
 func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListLeaversRequest) GetRevokeReason() string {
@@ -2530,7 +2629,7 @@ type ListLeaversResponse struct {
 
 func (x *ListLeaversResponse) Reset() {
 	*x = ListLeaversResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2641,7 @@ func (x *ListLeaversResponse) String() string {
 func (*ListLeaversResponse) ProtoMessage() {}
 
 func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2654,7 @@ func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
 func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListLeaversResponse) GetLeavers() []*Leaver {
@@ -2582,7 +2681,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[36]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2693,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[36]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2706,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -2633,7 +2732,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[37]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2744,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[37]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2757,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -2684,7 +2783,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[38]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2795,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[38]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2808,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -2766,7 +2865,7 @@ type PartnerFile struct {
 
 func (x *PartnerFile) Reset() {
 	*x = PartnerFile{}
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2877,7 @@ func (x *PartnerFile) String() string {
 func (*PartnerFile) ProtoMessage() {}
 
 func (x *PartnerFile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2890,7 @@ func (x *PartnerFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFile.ProtoReflect.Descriptor instead.
 func (*PartnerFile) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PartnerFile) GetName() string {
@@ -2816,7 +2915,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2927,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2940,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type BackupResponse struct {
@@ -2856,7 +2955,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +2967,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +2980,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BackupResponse) GetPiece() []byte {
@@ -2907,7 +3006,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3018,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3031,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2951,7 +3050,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3062,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3075,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -3001,7 +3100,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3112,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3125,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -3080,7 +3179,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[45]
+	mi := &file_control_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3191,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[45]
+	mi := &file_control_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3204,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -3157,7 +3256,7 @@ type ListPublicationsRequest struct {
 
 func (x *ListPublicationsRequest) Reset() {
 	*x = ListPublicationsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[46]
+	mi := &file_control_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3268,7 @@ func (x *ListPublicationsRequest) String() string {
 func (*ListPublicationsRequest) ProtoMessage() {}
 
 func (x *ListPublicationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[46]
+	mi := &file_control_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3281,7 @@ func (x *ListPublicationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPublicationsRequest.ProtoReflect.Descriptor instead.
 func (*ListPublicationsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPublicationsRequest) GetMatches() string {
@@ -3215,7 +3314,7 @@ type ListPublicationsResponse struct {
 
 func (x *ListPublicationsResponse) Reset() {
 	*x = ListPublicationsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[47]
+	mi := &file_control_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3326,7 @@ func (x *ListPublicationsResponse) String() string {
 func (*ListPublicationsResponse) ProtoMessage() {}
 
 func (x *ListPublicationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[47]
+	mi := &file_control_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3339,7 @@ func (x *ListPublicationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPublicationsResponse.ProtoReflect.Descriptor instead.
 func (*ListPublicationsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPublicationsResponse) GetPublications() []*Publication {
@@ -3278,7 +3377,7 @@ type Publication struct {
 
 func (x *Publication) Reset() {
 	*x = Publication{}
-	mi := &file_control_v1_admin_proto_msgTypes[48]
+	mi := &file_control_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3389,7 @@ func (x *Publication) String() string {
 func (*Publication) ProtoMessage() {}
 
 func (x *Publication) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[48]
+	mi := &file_control_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3402,7 @@ func (x *Publication) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publication.ProtoReflect.Descriptor instead.
 func (*Publication) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Publication) GetMailbox() string {
@@ -3468,7 +3567,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x11AskDeviceResponse\x12\x1a\n" +
 	"\breported\x18\x01 \x01(\bR\breported\x126\n" +
 	"\bexpected\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bexpected\x125\n" +
-	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\x89\x02\n" +
+	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\xbb\x02\n" +
 	"\vRequestInfo\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12#\n" +
@@ -3477,7 +3576,15 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\tmailboxes\x18\x05 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x128\n" +
 	"\tsubmitted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tsubmitted\x12\x14\n" +
-	"\x05state\x18\b \x01(\tR\x05state\"'\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x120\n" +
+	"\x06checks\x18\t \x03(\v2\x18.control.v1.MailboxCheckR\x06checks\"\xff\x01\n" +
+	"\fMailboxCheck\x12\x18\n" +
+	"\amailbox\x18\x01 \x01(\tR\amailbox\x122\n" +
+	"\x06mailed\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06mailed\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x128\n" +
+	"\tconfirmed\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12\x14\n" +
+	"\x05mails\x18\x05 \x01(\rR\x05mails\x12\x1b\n" +
+	"\tmax_mails\x18\x06 \x01(\rR\bmaxMails\"'\n" +
 	"\x13ListRequestsRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\"K\n" +
 	"\x14ListRequestsResponse\x123\n" +
@@ -3697,7 +3804,7 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_control_v1_admin_proto_goTypes = []any{
 	(*CreateTokenRequest)(nil),       // 0: control.v1.CreateTokenRequest
 	(*CreateTokenResponse)(nil),      // 1: control.v1.CreateTokenResponse
@@ -3716,145 +3823,150 @@ var file_control_v1_admin_proto_goTypes = []any{
 	(*AskDeviceRequest)(nil),         // 14: control.v1.AskDeviceRequest
 	(*AskDeviceResponse)(nil),        // 15: control.v1.AskDeviceResponse
 	(*RequestInfo)(nil),              // 16: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),      // 17: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),     // 18: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),     // 19: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil),    // 20: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),              // 21: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),        // 22: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),       // 23: control.v1.ListLedgerResponse
-	(*GetCertificateRequest)(nil),    // 24: control.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),   // 25: control.v1.GetCertificateResponse
-	(*HistoryLine)(nil),              // 26: control.v1.HistoryLine
-	(*GetCoverageRequest)(nil),       // 27: control.v1.GetCoverageRequest
-	(*GetCoverageResponse)(nil),      // 28: control.v1.GetCoverageResponse
-	(*CoverageRow)(nil),              // 29: control.v1.CoverageRow
-	(*CoverageWish)(nil),             // 30: control.v1.CoverageWish
-	(*RevokeRequest)(nil),            // 31: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),           // 32: control.v1.RevokeResponse
-	(*Leaver)(nil),                   // 33: control.v1.Leaver
-	(*ListLeaversRequest)(nil),       // 34: control.v1.ListLeaversRequest
-	(*ListLeaversResponse)(nil),      // 35: control.v1.ListLeaversResponse
-	(*InstructRequest)(nil),          // 36: control.v1.InstructRequest
-	(*InstructResponse)(nil),         // 37: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),       // 38: control.v1.ApplyPolicyRequest
-	(*PartnerFile)(nil),              // 39: control.v1.PartnerFile
-	(*BackupRequest)(nil),            // 40: control.v1.BackupRequest
-	(*BackupResponse)(nil),           // 41: control.v1.BackupResponse
-	(*UploadPolicyRequest)(nil),      // 42: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),     // 43: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),      // 44: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),             // 45: control.v1.PolicyEffect
-	(*ListPublicationsRequest)(nil),  // 46: control.v1.ListPublicationsRequest
-	(*ListPublicationsResponse)(nil), // 47: control.v1.ListPublicationsResponse
-	(*Publication)(nil),              // 48: control.v1.Publication
-	(*durationpb.Duration)(nil),      // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 50: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),              // 51: control.v1.DeviceFacts
-	(*ConditionReport)(nil),          // 52: control.v1.ConditionReport
-	(*UserPresence)(nil),             // 53: control.v1.UserPresence
-	(*CredentialReport)(nil),         // 54: control.v1.CredentialReport
-	(*Event)(nil),                    // 55: control.v1.Event
-	(*ProofReport)(nil),              // 56: control.v1.ProofReport
-	(*Order)(nil),                    // 57: control.v1.Order
+	(*MailboxCheck)(nil),             // 17: control.v1.MailboxCheck
+	(*ListRequestsRequest)(nil),      // 18: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),     // 19: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),     // 20: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),    // 21: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),              // 22: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),        // 23: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),       // 24: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),    // 25: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),   // 26: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),              // 27: control.v1.HistoryLine
+	(*GetCoverageRequest)(nil),       // 28: control.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),      // 29: control.v1.GetCoverageResponse
+	(*CoverageRow)(nil),              // 30: control.v1.CoverageRow
+	(*CoverageWish)(nil),             // 31: control.v1.CoverageWish
+	(*RevokeRequest)(nil),            // 32: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),           // 33: control.v1.RevokeResponse
+	(*Leaver)(nil),                   // 34: control.v1.Leaver
+	(*ListLeaversRequest)(nil),       // 35: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),      // 36: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),          // 37: control.v1.InstructRequest
+	(*InstructResponse)(nil),         // 38: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),       // 39: control.v1.ApplyPolicyRequest
+	(*PartnerFile)(nil),              // 40: control.v1.PartnerFile
+	(*BackupRequest)(nil),            // 41: control.v1.BackupRequest
+	(*BackupResponse)(nil),           // 42: control.v1.BackupResponse
+	(*UploadPolicyRequest)(nil),      // 43: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),     // 44: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),      // 45: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),             // 46: control.v1.PolicyEffect
+	(*ListPublicationsRequest)(nil),  // 47: control.v1.ListPublicationsRequest
+	(*ListPublicationsResponse)(nil), // 48: control.v1.ListPublicationsResponse
+	(*Publication)(nil),              // 49: control.v1.Publication
+	(*durationpb.Duration)(nil),      // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 51: google.protobuf.Timestamp
+	(*DeviceFacts)(nil),              // 52: control.v1.DeviceFacts
+	(*ConditionReport)(nil),          // 53: control.v1.ConditionReport
+	(*UserPresence)(nil),             // 54: control.v1.UserPresence
+	(*CredentialReport)(nil),         // 55: control.v1.CredentialReport
+	(*Event)(nil),                    // 56: control.v1.Event
+	(*ProofReport)(nil),              // 57: control.v1.ProofReport
+	(*Order)(nil),                    // 58: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	49, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	50, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
 	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	50, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	50, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	51, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	51, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	51, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	50, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	50, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	50, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	52, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	50, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	49, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	52, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	51, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	51, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	51, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	53, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	51, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	50, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
 	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
 	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	53, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	54, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	55, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
-	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	49, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	50, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	54, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	55, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	56, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	22, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
+	50, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	51, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
 	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	50, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
-	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	50, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	50, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	56, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	50, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	50, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	49, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
-	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
-	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
-	50, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
-	49, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
-	49, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
-	50, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
-	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
-	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
-	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
-	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
-	50, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
-	50, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
-	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
-	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	57, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	39, // 45: control.v1.ApplyPolicyRequest.partners:type_name -> control.v1.PartnerFile
-	38, // 46: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	44, // 47: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	45, // 48: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
-	48, // 49: control.v1.ListPublicationsResponse.publications:type_name -> control.v1.Publication
-	50, // 50: control.v1.Publication.not_after:type_name -> google.protobuf.Timestamp
-	50, // 51: control.v1.Publication.seen:type_name -> google.protobuf.Timestamp
-	50, // 52: control.v1.Publication.next_try:type_name -> google.protobuf.Timestamp
-	0,  // 53: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 54: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 55: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 56: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 57: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 58: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	14, // 59: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
-	17, // 60: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	19, // 61: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	22, // 62: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	24, // 63: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
-	27, // 64: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
-	31, // 65: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	34, // 66: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
-	36, // 67: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	38, // 68: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	42, // 69: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	40, // 70: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
-	46, // 71: control.v1.AdminService.ListPublications:input_type -> control.v1.ListPublicationsRequest
-	1,  // 72: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 73: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 74: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 75: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 76: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 77: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 78: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 79: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 80: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 81: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 82: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
-	28, // 83: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
-	32, // 84: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	35, // 85: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	37, // 86: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	44, // 87: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	43, // 88: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	41, // 89: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
-	47, // 90: control.v1.AdminService.ListPublications:output_type -> control.v1.ListPublicationsResponse
-	72, // [72:91] is the sub-list for method output_type
-	53, // [53:72] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	51, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	17, // 22: control.v1.RequestInfo.checks:type_name -> control.v1.MailboxCheck
+	51, // 23: control.v1.MailboxCheck.mailed:type_name -> google.protobuf.Timestamp
+	51, // 24: control.v1.MailboxCheck.expires:type_name -> google.protobuf.Timestamp
+	51, // 25: control.v1.MailboxCheck.confirmed:type_name -> google.protobuf.Timestamp
+	16, // 26: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
+	51, // 27: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	51, // 28: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	57, // 29: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	51, // 30: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	51, // 31: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	50, // 32: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	22, // 33: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
+	22, // 34: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
+	27, // 35: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
+	51, // 36: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	50, // 37: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	50, // 38: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	51, // 39: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	30, // 40: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
+	30, // 41: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
+	31, // 42: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
+	7,  // 43: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
+	51, // 44: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	51, // 45: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	22, // 46: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	34, // 47: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	58, // 48: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	40, // 49: control.v1.ApplyPolicyRequest.partners:type_name -> control.v1.PartnerFile
+	39, // 50: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	45, // 51: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	46, // 52: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	49, // 53: control.v1.ListPublicationsResponse.publications:type_name -> control.v1.Publication
+	51, // 54: control.v1.Publication.not_after:type_name -> google.protobuf.Timestamp
+	51, // 55: control.v1.Publication.seen:type_name -> google.protobuf.Timestamp
+	51, // 56: control.v1.Publication.next_try:type_name -> google.protobuf.Timestamp
+	0,  // 57: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	3,  // 58: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	5,  // 59: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	8,  // 60: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	10, // 61: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	12, // 62: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	14, // 63: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	18, // 64: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	20, // 65: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	23, // 66: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	25, // 67: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	28, // 68: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
+	32, // 69: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	35, // 70: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	37, // 71: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	39, // 72: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	43, // 73: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	41, // 74: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
+	47, // 75: control.v1.AdminService.ListPublications:input_type -> control.v1.ListPublicationsRequest
+	1,  // 76: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	4,  // 77: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	6,  // 78: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	9,  // 79: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	11, // 80: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	13, // 81: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	15, // 82: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	19, // 83: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	21, // 84: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	24, // 85: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	26, // 86: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	29, // 87: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	33, // 88: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	36, // 89: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	38, // 90: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	45, // 91: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	44, // 92: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	42, // 93: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
+	48, // 94: control.v1.AdminService.ListPublications:output_type -> control.v1.ListPublicationsResponse
+	76, // [76:95] is the sub-list for method output_type
+	57, // [57:76] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -3869,7 +3981,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
