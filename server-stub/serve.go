@@ -122,14 +122,3 @@ func (a *app) serveCommand() *cobra.Command {
 		},
 	}
 }
-
-func (a *app) adminCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "admin", Short: "Administrators' certificates"}
-	cmd.AddCommand(&cobra.Command{
-		Use: "create NAME FILE", Short: "Make another administrator's certificate, on the server itself", Args: cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return site.CreateAdmin(a.dir, args[0], args[1], a.now())
-		},
-	})
-	return cmd
-}

@@ -85,6 +85,8 @@ func adminFields(request, answer any) (fields []any, ok bool) {
 		if a, applied := answer.(*controlv1.ApplyPolicyResponse); applied {
 			fields = []any{"revision", a.GetRevision(), "people", a.GetPeople()}
 		}
+	case *controlv1.RevokeAdministratorRequest:
+		fields = []any{"administrator", bounded(r.GetName()), "serial", bounded(r.GetSerial()), "reason", bounded(r.GetReason())}
 	case *controlv1.BackupRequest:
 	default:
 		return nil, false

@@ -167,7 +167,7 @@ func TestGuards(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	page.Administrators(seen, func(*x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	page.Administrators(seen, func(*http.Request, *x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	if w.Code != http.StatusForbidden {
 		t.Errorf("without a certificate: %d", w.Code)
 	}

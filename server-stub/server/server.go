@@ -16,6 +16,7 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/administrator"
 	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
@@ -137,8 +138,10 @@ type Server struct {
 	desk      *publication.Desk
 	crl       *crl.List
 	reminders *remind.Reminders
-	codes     *challenge.Codes
-	quit      chan struct{}
+	// administrators says whose certificates are taken.
+	administrators *administrator.Register
+	codes          *challenge.Codes
+	quit           chan struct{}
 	// life ends when quit is closed.
 	life  context.Context
 	end   context.CancelFunc
@@ -187,6 +190,7 @@ func New(c Config) (*Server, error) {
 	of := sha256.Sum256(s.issuer.Certificate().Raw)
 	s.crl = &crl.List{Store: s.store, Signer: s.issuer, Of: hex.EncodeToString(of[:]), Now: s.now, Log: s.log}
 	s.reminders, s.codes = s.newReminders(), s.newCodes()
+	s.administrators = &administrator.Register{Store: s.store, Now: s.now, Log: s.log}
 	s.desk = s.newDesk(c.Directory)
 	if err := errors.Join(s.own(s.life), s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()

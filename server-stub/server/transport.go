@@ -224,11 +224,14 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 		return nil, refuse(controlv1.Reason_REASON_IDENTITY_REQUIRED,
 			"%s needs the client certificate of %s of this server.", method, roleText(role))
 	}
+	if role == ca.AdminRole {
+		if err := s.Administrator(ctx, who.Identity); err != nil {
+			return nil, err
+		}
+		return ctx, s.refresh("")
+	}
 	if err := s.inTime(fullMethod, who.Identity.Ends); err != nil {
 		return nil, err
-	}
-	if role == ca.AdminRole {
-		return ctx, s.refresh("")
 	}
 	if err := s.refresh(who.Identity.Name); err != nil {
 		return nil, err
@@ -253,9 +256,13 @@ func (s *Server) inTime(fullMethod string, ends time.Time) error {
 		ends = ends.Add(s.settings.IdentityGrace)
 	}
 	if s.now().After(ends) {
-		return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
+		return errEnded()
 	}
 	return nil
+}
+
+func errEnded() error {
+	return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
 }
 
 // refuse makes an error with a reason of the contract.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/page"
 )
 
@@ -40,7 +39,7 @@ func (s *Site) adminWeb(ctx context.Context, address string, o Options) error {
 		l = s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l)
 	} else {
 		s.AdminAddr = "https://" + l.Addr().String() + "/"
-		s.admin.Handler = page.Administrators(handler, s.administrator(s.cert.now))
+		s.admin.Handler = page.Administrators(handler, s.administrator)
 		l = tls.NewListener(s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l), &tls.Config{
 			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, ClientCAs: s.Transport.Roots(),
 			GetCertificate: s.cert.get, Time: s.cert.now,
@@ -54,18 +53,11 @@ func (s *Site) adminWeb(ctx context.Context, address string, o Options) error {
 	return nil
 }
 
-var errAdministrator = errors.New("not an administrator's certificate in force")
-
-// administrator judges a certificate whose key the handshake has proved.
-func (s *Site) administrator(now func() time.Time) func(*x509.Certificate) error {
-	return func(cert *x509.Certificate) error {
-		identity, err := s.Transport.Identify(cert)
-		if err != nil {
-			return err
-		}
-		if identity.Role != ca.AdminRole || now().After(identity.Ends) {
-			return errAdministrator
-		}
-		return nil
+// administrator judges the certificate of a request, whose key the handshake has proved.
+func (s *Site) administrator(r *http.Request, cert *x509.Certificate) error {
+	identity, err := s.Transport.Identify(cert)
+	if err != nil {
+		return err
 	}
+	return s.Server.Administrator(r.Context(), identity)
 }
