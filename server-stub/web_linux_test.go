@@ -52,11 +52,9 @@ func TestWebIsBounded(t *testing.T) {
 func silent(t *testing.T, from, to string) {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	conn, err := d.DialContext(t.Context(), "tcp", to)
-	if err != nil {
-		t.Fatal(err)
+	if conn, err := d.DialContext(t.Context(), "tcp", to); err == nil { // whoever has no place may hear of it here already
+		t.Cleanup(func() { _ = conn.Close() })
 	}
-	t.Cleanup(func() { _ = conn.Close() })
 }
 
 // waitFor waits for something that must come.
