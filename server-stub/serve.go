@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -85,18 +83,11 @@ Agents need in their settings
 	return err
 }
 
-// gcPercent is the runtime's GOGC of a serving process, unless the environment has one.
-const gcPercent = 400
-
 func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Serve agents and administrators until told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			// Linting makes much short-lived garbage over a small live heap: collecting it
-			// less often saves a fifth of the CPU of an issue.
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
-			}
+			leaveRoom()
 			ctx := cmd.Context()
 			log := slog.New(slog.NewTextHandler(a.err, nil))
 			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log, Command: self()})
