@@ -44,12 +44,13 @@ func words() map[string][2]string {
 		"onlySilent": {"only silent for 7 days", "仅显示 7 天无联系的"}, "any": {"any state", "任何状态"}, "admitted": {"admitted", "已接纳"},
 		"pending": {"waiting", "等待中"}, "removed": {"removed", "已移除"}, "next": {"Next page", "下一页"}, "none": {"No device fits.", "没有符合条件的设备。"},
 		"csvPeople": {"People (CSV)", "人员 (CSV)"}, "csvDepartments": {"Departments (CSV)", "部门 (CSV)"}, "json": {"All (JSON)", "全部 (JSON)"},
-		"readOnly": {"This page only shows. Changes are made with the server-stub command.", "本页面仅供查看。更改请使用 server-stub 命令。"},
+		"readOnly": {"This page only shows. Changes are made with the {command} command.", "本页面仅供查看。更改请使用 {command} 命令。"},
 		"noSilent": {"None.", "无。"}, "week": {"Week", "第"},
 	}
 }
 
-func functions(language string) template.FuncMap {
+// functions are what the templates call; command is how this program is called.
+func functions(language, command string) template.FuncMap {
 	column := 0
 	if language == "zh" {
 		column = 1
@@ -59,7 +60,7 @@ func functions(language string) template.FuncMap {
 		// A word without a text shows itself: states and codes of a newer version.
 		"t": func(key string) string {
 			if text, ok := texts[key]; ok {
-				return text[column]
+				return strings.ReplaceAll(text[column], "{command}", command)
 			}
 			return key
 		},
