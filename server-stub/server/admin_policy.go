@@ -94,9 +94,9 @@ func unnamed(rules, people []byte, partners []policy.PartnerFile) proposal {
 	return proposal{policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, partners}
 }
 
-func (s *Server) parsePolicy(p proposal) (*policy.Policy, error) {
+func (s *Server) parsePolicy(p proposal, applied bool) (*policy.Policy, error) {
 	catalog := s.catalog()
-	catalog.Partners, catalog.Now = p.partners, s.now()
+	catalog.Partners, catalog.Now, catalog.Applied = p.partners, s.now(), applied
 	return policy.Parse(p.rules, p.people, catalog)
 }
 
@@ -147,7 +147,7 @@ func (s *Server) readPolicy() error {
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := s.parsePolicy(unnamed(rules, people, partners))
+	parsed, err := s.parsePolicy(unnamed(rules, people, partners), true)
 	if err != nil {
 		return fmt.Errorf("policy in the records: %w", err)
 	}
@@ -173,7 +173,7 @@ func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte, partners
 
 // applyPolicy changes nothing where it fails, with a [policy.Error] for what is wrong in the files.
 func (s *Server) applyPolicy(ctx context.Context, p proposal, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := s.parsePolicy(p)
+	parsed, err := s.parsePolicy(p, false)
 	if err != nil {
 		return nil, err
 	}
