@@ -63,7 +63,7 @@ func (c *company) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDev
 
 func serve(t *testing.T, source page.Source) *httptest.Server {
 	t.Helper()
-	handler, err := page.New(source, slog.New(slog.DiscardHandler))
+	handler, err := page.New(source, "smime-central", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestPages(t *testing.T) {
 		path, language string
 		want           []string
 	}{
-		{"/", "en-US", []string{`lang="en"`, "75 %", "Sales", "销售部", "Research &lt;b&gt;&amp;amp;", "user0@example.com", "no-device", "pc-9", "Silent machines", "<p class=\"quiet\">1 more; the server-stub command"}},
+		{"/", "en-US", []string{`lang="en"`, "75 %", "Sales", "销售部", "Research &lt;b&gt;&amp;amp;", "user0@example.com", "no-device", "pc-9", "Silent machines", "<p class=\"quiet\">1 more; the smime-central command", "with the smime-central command"}},
 		{"/", "zh-CN,zh;q=0.9", []string{`lang="zh"`, "已验证", "失联设备", "缺失", "另有 1 台"}},
 		{"/?lang=zh", "en", []string{`lang="zh"`}},
 		{"/devices?match=wang&problems=1", "en", []string{"=cmd()&lt;img&gt;", "store-locked", `CORP\wang`, "Next page", "from=d2"}},
@@ -203,7 +203,7 @@ func TestGuards(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	page.Administrators(seen, func(*x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	page.Administrators(seen, func(*http.Request, *x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	if w.Code != http.StatusForbidden {
 		t.Errorf("without a certificate: %d", w.Code)
 	}

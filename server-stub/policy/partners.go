@@ -43,6 +43,7 @@ func (r *reader) partners(paths []string, p *Policy) {
 		}
 	}
 	files := slices.DeleteFunc(slices.Clone(r.catalog.Partners), func(f PartnerFile) bool { return !named(f) })
+	slices.SortStableFunc(files, func(a, b PartnerFile) int { return strings.Compare(a.Name, b.Name) })
 	set, findings := readPartners(files, r.catalog.Now)
 	for _, f := range findings {
 		problem := Problem{File: f.File, Line: f.Line, What: f.What, Cure: f.Cure}

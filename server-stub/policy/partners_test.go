@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,5 +166,31 @@ func TestPartnersAreNamed(t *testing.T) {
 	}
 	if got := policy.PartnerPaths([]byte(partnerRules)); len(got) != 2 || got[0] != "partners" {
 		t.Errorf("paths %q", got)
+	}
+}
+
+// TestPartnersAreInOneOrder: the same files make the same set and the same warnings,
+// in whatever order they come.
+func TestPartnersAreInOneOrder(t *testing.T) {
+	m := newMaker(t)
+	files := []policy.PartnerFile{{Name: "one.pem", Content: m.make(func(*x509.Certificate) {}).Raw}}
+	for _, name := range []string{"partners/a.cer", "partners/b.cer", "partners/c.cer"} {
+		soon := m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(time.Duration(m.n) * time.Hour) })
+		files = append(files, policy.PartnerFile{Name: name, Content: soon.Raw})
+	}
+	first, err := parsePartners(files...)
+	if err != nil || len(first.Partners.Certificates) != 4 || len(first.Warnings) != 3 {
+		t.Fatalf("%v, %v", first, err)
+	}
+	slices.Reverse(files)
+	second, err := parsePartners(files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(first.Partners.Raw(), second.Partners.Raw(), bytes.Equal) || first.Partners.Digest != second.Partners.Digest {
+		t.Error("the sets differ")
+	}
+	if !slices.Equal(first.Warnings, second.Warnings) {
+		t.Errorf("warnings %v and %v", first.Warnings, second.Warnings)
 	}
 }

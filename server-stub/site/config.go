@@ -25,6 +25,9 @@ const (
 	webRootCRL = publish.PathRootCRL
 )
 
+// maxWeb is how many connections of web may be open at once, unless the file says so.
+const maxWeb = 1024
+
 // Config is server.yaml.
 type Config struct {
 	Listen          string   `yaml:"listen"`
@@ -44,9 +47,11 @@ type Config struct {
 	MaxCalls        int      `yaml:"max_calls"`
 	MaxConnections  int      `yaml:"max_connections"`
 	MaxHandshakes   int      `yaml:"max_handshakes"`
-	Mail            Mail     `yaml:"mail"`
-	EST             EST      `yaml:"est"`
-	Store           Records  `yaml:"store"`
+	// MaxWebConnections is how many connections of Web may be open: maxWeb.
+	MaxWebConnections int     `yaml:"max_web_connections"`
+	Mail              Mail    `yaml:"mail"`
+	EST               EST     `yaml:"est"`
+	Store             Records `yaml:"store"`
 	// Directory is where certificates are published.
 	Directory Directory `yaml:"directory"`
 }
@@ -123,6 +128,7 @@ func (c Config) settings() (server.Settings, error) {
 		{"max_calls", "calls may be under way at once", c.MaxCalls, 4096},
 		{"max_connections", "connections may be open at once", c.MaxConnections, 16384},
 		{"max_handshakes", "connections may be in the TLS handshake at once", c.MaxHandshakes, 2048},
+		{"max_web_connections", "connections of web may be open at once", c.MaxWebConnections, maxWeb},
 	} {
 		if f.set < 0 {
 			return s, fmt.Errorf("%s: %w: %s is %d; write how many %s, or leave it out for %d", ConfigFile, ErrConfig, f.name, f.set, f.what, f.standard)
