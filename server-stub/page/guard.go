@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Loopback lets in who is on this machine, and asks for this machine by name:
@@ -24,7 +25,7 @@ func hostOf(hostPort string) string {
 	if host, _, err := net.SplitHostPort(hostPort); err == nil {
 		return host
 	}
-	return hostPort
+	return strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]") // an IPv6 address without a port
 }
 
 func isLoopback(host string) bool {

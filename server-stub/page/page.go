@@ -118,9 +118,10 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 			more++
 		}
 	}
+	silent := report.GetSilent()[:min(len(report.GetSilent()), shownSilent)]
 	s.show(w, r, "overview", map[string]any{
 		"Report": report, "Bars": bars(report.GetDepartments()), "Weeks": weekBars(report.GetEndingByWeek()), "Gaps": gaps, "MoreGaps": more,
-		"Silent": report.GetSilent()[:min(len(report.GetSilent()), shownSilent)],
+		"Silent": silent, "MoreSilent": int(report.GetSilentCount()) - len(silent),
 	})
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 // PartnerPaths are the files and folders of partners' certificates that rules
 // name. Rules that cannot be read name none: Parse says what is wrong with them.
 func PartnerPaths(rules []byte) []string {
+	rules = bytes.TrimPrefix(rules, []byte(byteOrderMark))
 	if len(rules) > maxYAML || tooDeep(rules) > 0 {
 		return nil
 	}

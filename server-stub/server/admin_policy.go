@@ -100,9 +100,9 @@ func unnamed(rules, people []byte, partners []policy.PartnerFile, at time.Time) 
 	return proposal{policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, partners, at}
 }
 
-func (s *Server) parsePolicy(p proposal) (*policy.Policy, error) {
+func (s *Server) parsePolicy(p proposal, applied bool) (*policy.Policy, error) {
 	catalog := s.catalog()
-	catalog.Partners, catalog.Now = p.partners, p.at
+	catalog.Partners, catalog.Now, catalog.Applied = p.partners, p.at, applied
 	return policy.Parse(p.rules, p.people, catalog)
 }
 
@@ -158,7 +158,7 @@ func (s *Server) readPolicy() error {
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := s.parsePolicy(unnamed(rules, people, partners, at))
+	parsed, err := s.parsePolicy(unnamed(rules, people, partners, at), true)
 	if err != nil {
 		return fmt.Errorf("policy in the records: %w", err)
 	}
@@ -184,7 +184,7 @@ func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte, partners
 
 // applyPolicy changes nothing where it fails, with a [policy.Error] for what is wrong in the files.
 func (s *Server) applyPolicy(ctx context.Context, p proposal, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := s.parsePolicy(p)
+	parsed, err := s.parsePolicy(p, false)
 	if err != nil {
 		return nil, err
 	}

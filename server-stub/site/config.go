@@ -158,12 +158,15 @@ func (c Config) mailing(dir string) (mail.Outbox, error) {
 	if m.Server == "" {
 		return mail.Outbox{}, nil
 	}
-	if _, err := netmail.ParseAddress(m.From); err != nil {
-		return mail.Outbox{}, fmt.Errorf("%s: mail.from is %q; write the address that mails come from", ConfigFile, m.From)
+	if !bare(m.From) {
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail.from is %q; write the address that mails come from, without a name", ConfigFile, ErrConfig, m.From)
+	}
+	if m.Administrator != "" && !bare(m.Administrator) {
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail.administrator is %q; write one address without a name, or leave it out", ConfigFile, ErrConfig, m.Administrator)
 	}
 	to := mail.Server{Address: m.Server, Security: cmp.Or(m.Security, mail.StartTLS), User: m.User}
 	if err := to.Check(); err != nil {
-		return mail.Outbox{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail: %w", ConfigFile, ErrConfig, err)
 	}
 	if m.PasswordFile != "" {
 		var err error
@@ -174,14 +177,20 @@ func (c Config) mailing(dir string) (mail.Outbox, error) {
 	if m.CAFile != "" {
 		text, err := os.ReadFile(within(dir, m.CAFile))
 		if err != nil {
-			return mail.Outbox{}, err
+			return mail.Outbox{}, fmt.Errorf("%s: mail.ca_file: %w", ConfigFile, err)
 		}
 		to.Roots = x509.NewCertPool()
 		if !to.Roots.AppendCertsFromPEM(text) {
-			return mail.Outbox{}, fmt.Errorf("%s: no certificate in it", m.CAFile)
+			return mail.Outbox{}, fmt.Errorf("%s: %w: mail.ca_file: there is no certificate in %s", ConfigFile, ErrConfig, m.CAFile)
 		}
 	}
 	return mail.Outbox{Mailer: to, From: m.From, Administrator: m.Administrator}, nil
+}
+
+// bare says that a text is one address and nothing else, as [mail.Message] wants it.
+func bare(address string) bool {
+	parsed, err := netmail.ParseAddress(address)
+	return err == nil && parsed.Address == address && parsed.Name == ""
 }
 
 func within(dir, file string) string {
