@@ -22,7 +22,8 @@ import (
 // there: under Wine svc.IsWindowsService denies it inside a service too.
 func runManaged(ctx context.Context, name string, run func(context.Context) error) error {
 	heedNoConsole()
-	m := &managed{ctx: ctx, run: run, die: os.Exit, patience: stopHint * time.Millisecond}
+	die := os.Exit //nolint:forbidigo // see managed.ended
+	m := &managed{ctx: ctx, run: run, die: die, patience: stopHint * time.Millisecond}
 	if win32.Wine() { // its service manager does not see the end of a process, and starts nothing again
 		m.die = func(int) {}
 	}
