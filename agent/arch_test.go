@@ -63,8 +63,8 @@ var mayUse = map[string][]string{
 	"golang.org/x/sys":               {"platform/*"},
 	"github.com/jackc/pgx":           {"server-stub/store/*"},
 	"github.com/pressly/goose":       {"server-stub/store/postgres"},
-	"os/exec":                        {"platform/*", "agent/e2e/*", "server-stub/store/pgtest"},   // the last runs a database for tests
-	"syscall":                        {"platform/*", "agent/e2e/*", "agent/local", "server-stub"}, // the last two for names of errors and signals only
+	"os/exec":                        {"platform/*", "agent/e2e/*", "server-stub/store/pgtest"},                       // the last runs a database for tests
+	"syscall":                        {"platform/*", "agent/e2e/*", "agent/local", "server-stub", "server-stub/site"}, // the last three for names of errors and signals, and for the owner of a file, only
 	"unsafe":                         {"platform/internal/*"},
 	"C":                              {"platform/internal/*"},
 	"github.com/miekg/pkcs11":        {"platform/internal/*"},

@@ -277,7 +277,7 @@ func TestStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := winio.DialPipeAccessImpLevel(ctx, address, pipeRights, winio.PipeImpLevelAnonymous)
 	if err != nil {

@@ -24,7 +24,7 @@ func execute(t *testing.T, run func(context.Context) error, requests ...svc.Cmd)
 	}()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the service does not end")
 	}
 	close(out)

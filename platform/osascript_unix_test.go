@@ -86,7 +86,7 @@ func TestOsascriptFailures(t *testing.T) {
 
 // TestOsascriptEnds: a question that nobody answers goes away in time.
 func TestOsascriptEnds(t *testing.T) {
-	o, _ := playScript(t, "exec sleep 60")
+	o, _ := playScript(t, "exec sleep 600")
 	q := evil
 	q.Timeout = 200 * time.Millisecond
 	chain := promptChain{ask: []Prompter{o}, tell: []Prompter{o}}
@@ -100,7 +100,7 @@ func TestOsascriptEnds(t *testing.T) {
 	if _, err := chain.Ask(ctx, q); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the caller's own end: %v", err)
 	}
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > 2*time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }

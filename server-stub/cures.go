@@ -33,7 +33,7 @@ var cures = []struct {
 	{func(err error) bool { return missing(err) != "" },
 		"Put the file there, or name another, in " + site.ConfigFile + " or on the command line."},
 	{func(err error) bool { return errors.Is(err, site.ErrExposed) },
-		"Let it belong to the account that the server runs as, and chmod 600 it; change a password that others may have read."},
+		"Let it belong to the account that the server runs as, and chmod 600 it, or to root and a group of that account, and chmod 640 it; change a password that others may have read."},
 	{func(err error) bool { return errors.Is(err, site.ErrConfig) },
 		"Correct " + site.ConfigFile + "; its own comments and docs/central-management.md explain each setting."},
 	{func(err error) bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,20 +23,36 @@ func (a *app) requestsCommand() *cobra.Command {
 				if asJSON {
 					return printJSON(a.out, resp.GetRequests())
 				}
-				rows := [][]string{{"REFERENCE", "STATE", "SUBMITTED", "MAILBOX", "PROFILE", "USER", "DEVICE"}}
+				rows := [][]string{{"REFERENCE", "STATE", "SUBMITTED", "MAILBOX", "PROFILE", "USER", "DEVICE", "CODES"}}
 				for _, r := range resp.GetRequests() {
 					rows = append(rows, []string{
 						r.GetReference(), r.GetState(), minute(r.GetSubmitted()), dash(strings.Join(r.GetMailboxes(), " ")),
-						r.GetProfile(), r.GetUser(), r.GetDeviceId(),
+						r.GetProfile(), r.GetUser(), r.GetDeviceId(), codesOf(r),
 					})
 				}
 				return table(a.out, rows)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that are settled")
+	cmd.Flags().BoolVar(&all, "all", false, "also those that are settled, or wait for codes that were mailed")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+// codesOf says what became of the codes that a request waits for.
+func codesOf(r *controlv1.RequestInfo) string {
+	var out []string
+	for _, c := range r.GetChecks() {
+		text := "no code mailed"
+		switch {
+		case c.GetConfirmed() != nil:
+			text = "confirmed " + minute(c.GetConfirmed())
+		case c.GetMailed() != nil:
+			text = fmt.Sprintf("code %d of %d mailed %s", c.GetMails(), c.GetMaxMails(), minute(c.GetMailed()))
+		}
+		out = append(out, c.GetMailbox()+": "+text)
+	}
+	return dash(strings.Join(out, "; "))
 }
 
 func (a *app) requestCommand() *cobra.Command {

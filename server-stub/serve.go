@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +20,7 @@ func (a *app) initCommand() *cobra.Command {
 		Example: `  server-stub init --dir pilot --organization "Example GmbH" --country DE \
     --organization-identifier NTRDE-DER3306.HRB12345 --host pki.example.com`,
 		RunE: func(*cobra.Command, []string) error {
-			f.Dir, f.Now = a.dir, a.now()
+			f.Dir, f.Now, f.Command = a.dir, a.now(), self()
 			err := site.Found(f)
 			if errors.Is(err, site.ErrExists) {
 				return cure(err, "Choose an empty directory: a CA's keys cannot be made again, so nothing is overwritten.")
@@ -85,21 +83,14 @@ Agents need in their settings
 	return err
 }
 
-// gcPercent is the runtime's GOGC of a serving process, unless the environment has one.
-const gcPercent = 400
-
 func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Serve agents and administrators until told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			// Linting makes much short-lived garbage over a small live heap: collecting it
-			// less often saves a fifth of the CPU of an issue.
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
-			}
+			leaveRoom()
 			ctx := cmd.Context()
 			log := slog.New(slog.NewTextHandler(a.err, nil))
-			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log})
+			s, err := site.Open(ctx, a.dir, site.Options{Now: a.now, Log: log, Command: self()})
 			if err != nil {
 				return a.lasting(err)
 			}
@@ -121,15 +112,4 @@ func (a *app) serveCommand() *cobra.Command {
 			return s.Wait(ctx)
 		},
 	}
-}
-
-func (a *app) adminCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "admin", Short: "Administrators' certificates"}
-	cmd.AddCommand(&cobra.Command{
-		Use: "create NAME FILE", Short: "Make another administrator's certificate, on the server itself", Args: cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return site.CreateAdmin(a.dir, args[0], args[1], a.now())
-		},
-	})
-	return cmd
 }

@@ -49,7 +49,7 @@ func TestOneConnectionThroughAnExchange(t *testing.T) {
 		t.Errorf("%d connections for one exchange", n)
 	}
 	// Afterwards it is closed, and nothing is left that could run.
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for mine() > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -188,7 +188,7 @@ func TestBlackHole(t *testing.T) {
 			began := time.Now()
 			_, err := client(t, cfg).EnsureJoined(t.Context())
 			wantError(t, err, enroll.Transient, enroll.CodeControlUnreachable)
-			if time.Since(began) > 3*time.Second {
+			if time.Since(began) > 30*time.Second {
 				t.Errorf("took %v", time.Since(began))
 			}
 		})

@@ -42,7 +42,7 @@ func TestSessionOverTheSocket(t *testing.T) {
 		select {
 		case a := <-service.attached:
 			return a.Session
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the session was not lent")
 			return nil
 		}

@@ -88,7 +88,7 @@ func TestABusyStoreHoldsNoOtherUp(t *testing.T) {
 	go func() { _, _ = w.session.MakeRequest(t.Context(), wanted("p-256")) }()
 	r := wanted("p-256")
 	r.Store = "quick"
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := w.session.MakeRequest(ctx, r); err != nil {
 		t.Error(err)

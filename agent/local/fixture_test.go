@@ -197,7 +197,7 @@ func open(t testing.TB, change func(*Server)) *house {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("the server does not stop")
 		}
 	})
@@ -246,7 +246,7 @@ func (h *house) lend(uid string, s enroll.Session) (remote enroll.Session, end f
 		}
 	case err := <-ended:
 		h.t.Fatal("attach ended: ", err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		h.t.Fatal("not attached")
 	}
 	cancel()

@@ -70,7 +70,7 @@ func TestAHelperComesBackWhenTheServiceDoes(t *testing.T) {
 		if err := a.Session.Notify(ctx, enroll.Notice{}); err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("does not come back")
 	}
 	cancel()
@@ -87,7 +87,7 @@ func TestAStuckTaskDoesNotHoldTheHelper(t *testing.T) {
 	<-m.entered
 	began := time.Now()
 	end()
-	if d := time.Since(began); d > 2*taskGrace {
+	if d := time.Since(began); d > taskGrace+time.Minute {
 		t.Errorf("held for %v", d)
 	}
 }

@@ -3,6 +3,8 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	controlv1 "smime-agent/proto/control/v1"
@@ -34,6 +36,9 @@ func Fields(request, answer any) (fields []any, ok bool) {
 		if a, confirmed := answer.(*controlv1.ConfirmResponse); confirmed {
 			fields = append(fields, "outcome", Outcome(a.GetOutcome()))
 		}
+	case *controlv1.PublishRequest:
+		sum := sha256.Sum256(r.GetValue())
+		fields = []any{"enrollment", bounded(r.GetEnrollmentId()), "value_sha256", hex.EncodeToString(sum[:])}
 	default:
 		return nil, false
 	}
@@ -80,6 +85,8 @@ func adminFields(request, answer any) (fields []any, ok bool) {
 		if a, applied := answer.(*controlv1.ApplyPolicyResponse); applied {
 			fields = []any{"revision", a.GetRevision(), "people", a.GetPeople()}
 		}
+	case *controlv1.RevokeAdministratorRequest:
+		fields = []any{"administrator", bounded(r.GetName()), "serial", bounded(r.GetSerial()), "reason", bounded(r.GetReason())}
 	case *controlv1.BackupRequest:
 	default:
 		return nil, false

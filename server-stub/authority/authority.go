@@ -58,8 +58,8 @@ var (
 	ErrUnavailable = errors.New("the authority does not work at the moment")
 )
 
-// maxLife is the longest validity that is believed: 825 days (S/MIME BR 6.3.2), and an hour.
-const maxLife = 825*24*time.Hour + time.Hour
+// MaxLife is the longest validity that is believed: 825 days (S/MIME BR 6.3.2).
+const MaxLife = 825 * 24 * time.Hour
 
 // Check holds a certificate against its order: nobody's answer is believed
 // because of where it came from. Errors are [ErrAnswer].
@@ -74,7 +74,8 @@ func Check(o Order, cert *x509.Certificate, issuers []*x509.Certificate, anchors
 	if !sameMailboxes(cert.EmailAddresses, o.Mailboxes) {
 		return nil, fmt.Errorf("%w: it names %v, ordered were %v", ErrAnswer, cert.EmailAddresses, o.Mailboxes)
 	}
-	if life := cert.NotAfter.Sub(cert.NotBefore); life > maxLife {
+	// Both ends belong to it (RFC 5280, 4.1.2.5). Agents count so too: they would refuse what is recorded here.
+	if life := cert.NotAfter.Sub(cert.NotBefore) + time.Second; life > MaxLife {
 		return nil, fmt.Errorf("%w: it is valid for %v", ErrAnswer, life)
 	}
 	intermediates := x509.NewCertPool()

@@ -51,10 +51,31 @@ const (
 	maxRetry   = 24 * time.Hour
 )
 
+// CheckAddress says what is wrong with URL and User, if anything is.
+func (e *EST) CheckAddress() error {
+	base, err := url.Parse(e.URL)
+	if err == nil && base.User != nil {
+		return fmt.Errorf("EST address at %s has a name in it; write that as the user, and the password into a file of its own", base.Host)
+	}
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return errors.New("EST address: it must be https, as in https://ca.example.com/.well-known/est")
+	}
+	if strings.Contains(e.User, ":") { // RFC 7617, 2
+		return fmt.Errorf("EST user %q: it must have no colon", e.User)
+	}
+	return nil
+}
+
 // Submit enrolls. "The client MUST wait at least the specified retry-after time
 // before repeating the same request" (4.2.3): the same request is how EST
-// collects, so that repeating one is no second order.
+// collects, so that repeating one is no second order. The CA's own certificates are
+// asked for first: what is issued while they cannot be had would be thrown away, and
+// be ordered again and again.
 func (e *EST) Submit(ctx context.Context, o Order) (Answer, error) {
+	issuers, err := e.Chain(ctx)
+	if err != nil {
+		return Answer{}, err
+	}
 	operation := "simpleenroll"
 	if o.Renewal {
 		operation = "simplereenroll"
@@ -68,10 +89,6 @@ func (e *EST) Submit(ctx context.Context, o Order) (Answer, error) {
 		return Answer{RetryAfter: retryAfter(resp.retry, e.now())}, nil
 	}
 	certs, err := resp.certificates()
-	if err != nil {
-		return Answer{}, err
-	}
-	issuers, err := e.Chain(ctx)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -125,9 +142,12 @@ type estAnswer struct {
 // for the server that was configured (3.2.1 lets a client ask a person first,
 // and there is none).
 func (e *EST) call(ctx context.Context, method, operation string, body io.Reader) (*estAnswer, error) {
+	if err := e.CheckAddress(); err != nil {
+		return nil, err
+	}
 	base, err := url.Parse(e.URL)
-	if err != nil || base.Scheme != "https" || base.Host == "" {
-		return nil, fmt.Errorf("EST address %q: it must be https", e.URL)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, estTime)
 	defer cancel()
@@ -177,7 +197,9 @@ func (a *estAnswer) judge(operation string) error {
 		// Credentials, addresses and load are matters of the servers and of what is
 		// between them, not of this order.
 		return fmt.Errorf("%w: EST %s answers %d", ErrUnavailable, operation, a.code)
-	case a.code >= 300 && a.code < 400:
+	case a.code < 300: // something may have been issued
+		return fmt.Errorf("%w: EST %s answers %d", ErrAnswer, operation, a.code)
+	case a.code < 400:
 		return fmt.Errorf("%w: EST %s redirects (%d), which is not followed", ErrUnavailable, operation, a.code)
 	default:
 		return fmt.Errorf("%w: EST %s answers %d", ErrRefused, operation, a.code)

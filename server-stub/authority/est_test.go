@@ -99,9 +99,14 @@ func TestESTSignsIn(t *testing.T) {
 	if _, err := client.Submit(t.Context(), order(t)); !errors.Is(err, authority.ErrUnavailable) {
 		t.Errorf("a server of somebody else: %v", err)
 	}
-	client.URL = "http://127.0.0.1/.well-known/est"
-	if _, err := client.Submit(t.Context(), order(t)); err == nil {
-		t.Error("the order goes out in the clear")
+	for _, address := range []string{"http://127.0.0.1/.well-known/est", "127.0.0.1", "https:///.well-known/est", "https://ra:secret@127.0.0.1/.well-known/est"} {
+		client.URL = address
+		if err := client.CheckAddress(); err == nil || strings.Contains(err.Error(), "ra:secret") {
+			t.Errorf("%s: %v", address, err)
+		}
+		if _, err := client.Submit(t.Context(), order(t)); err == nil || errors.Is(err, authority.ErrUnavailable) {
+			t.Errorf("the order goes out to %s: %v", address, err)
+		}
 	}
 }
 
@@ -109,15 +114,24 @@ func TestESTSignsIn(t *testing.T) {
 func TestESTFaults(t *testing.T) {
 	for fault, want := range map[string]error{
 		"another key": authority.ErrAnswer, "another mailbox": authority.ErrAnswer, "one mailbox more": authority.ErrAnswer,
-		"another use": authority.ErrAnswer, "a CA": authority.ErrAnswer, "too long": authority.ErrAnswer, "ended": authority.ErrAnswer,
+		"another use": authority.ErrAnswer, "a CA": authority.ErrAnswer, "too long": authority.ErrAnswer, "a minute too long": authority.ErrAnswer, "ended": authority.ErrAnswer,
 		"another root": authority.ErrAnswer, "HTML": authority.ErrAnswer, "no base64": authority.ErrAnswer, "no message": authority.ErrAnswer,
 		"endless": authority.ErrAnswer, "redirect": authority.ErrUnavailable, "refused": authority.ErrRefused, "down": authority.ErrUnavailable,
-		"elsewhere": authority.ErrUnavailable, "slow": authority.ErrUnavailable,
+		"elsewhere": authority.ErrUnavailable, "slow": authority.ErrUnavailable, "no cacerts": authority.ErrUnavailable,
+		"no content": authority.ErrAnswer,
 	} {
 		s, client := newEST(t)
 		s.Break(fault)
 		if answer, err := client.Submit(t.Context(), order(t)); !errors.Is(err, want) || answer.Chain != nil {
 			t.Errorf("%s: %v, %v, want %v", fault, answer, err, want)
+		}
+		// What is issued while the issuers cannot be had is lost, and the next try would be another order.
+		asked := strings.Join(s.Asked(), " ")
+		if ordered := strings.Contains(asked, "simpleenroll"); ordered != (fault != "no cacerts") {
+			t.Errorf("%s: asked for %s", fault, asked)
+		}
+		if strings.Contains(asked, esttest.Elsewhere) {
+			t.Errorf("%s: a redirection was followed", fault)
 		}
 	}
 }

@@ -23,6 +23,9 @@ type Subject struct {
 	Mailboxes      []string
 }
 
+// maxCommonName is ub-common-name of RFC 5280, appendix A.
+const maxCommonName = 64
+
 type attribute struct {
 	oid   asn1.ObjectIdentifier
 	value string
@@ -32,6 +35,9 @@ type attribute struct {
 // attributes gives the subject as BR 7.1.4.2.3 to .5 want it, one value an RDN.
 func (s Subject) attributes(v Validation) []attribute {
 	if v == MailboxValidated {
+		if len(s.Mailboxes[0]) > maxCommonName {
+			return nil // there may be none (BR 7.1.4.2.3); the mailbox is in the subjectAltName
+		}
 		return []attribute{commonName(s.Mailboxes[0])}
 	}
 	list := []attribute{
@@ -136,7 +142,8 @@ func (c content) addExtensions(b *cryptobyte.Builder, keyID []byte) {
 		b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{byte(unused), bits}) })
 	})
 	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 14}, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID) })
-	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 17}, false, func(b *cryptobyte.Builder) {
+	// Critical where it alone says whose the certificate is (RFC 5280, 4.2.1.6).
+	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 17}, len(c.subject.attributes(c.profile.Validation)) == 0, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			for _, mailbox := range c.subject.Mailboxes {
 				b.AddASN1(cbasn1.Tag(1).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(mailbox)) })

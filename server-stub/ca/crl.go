@@ -46,7 +46,8 @@ func rootReasonCodes() map[string]int {
 const RootListLife = 364 * 24 * time.Hour
 
 // NextRootList signs the root's next revocation list (DER): what the last one
-// has, and more if a CA is to be taken back. The last list must be the root's.
+// has, and more if a CA is to be taken back; one that was taken back before keeps its
+// time, and its reason if that is not cACompromise now. The last list must be the root's.
 func NextRootList(root Pair, last []byte, more []RootRevocation, now time.Time) ([]byte, error) {
 	before, err := x509.ParseRevocationList(last)
 	if err != nil {
@@ -59,8 +60,12 @@ func NextRootList(root Pair, last []byte, more []RootRevocation, now time.Time) 
 	if !ok || !public.Equal(root.Key.Public()) {
 		return nil, errors.New("the key is not that of the root's certificate")
 	}
+	number := big.NewInt(1)
+	if before.Number != nil { // a list of another program's may have none
+		number.Add(number, before.Number)
+	}
 	next := &x509.RevocationList{
-		Number: new(big.Int).Add(before.Number, big.NewInt(1)), ThisUpdate: now.UTC().Truncate(time.Second),
+		Number: number, ThisUpdate: now.UTC().Truncate(time.Second),
 		NextUpdate: now.Add(RootListLife).UTC().Truncate(time.Second), RevokedCertificateEntries: before.RevokedCertificateEntries,
 	}
 	for _, r := range more {
@@ -68,15 +73,28 @@ func NextRootList(root Pair, last []byte, more []RootRevocation, now time.Time) 
 		if !ok {
 			return nil, fmt.Errorf("%q is no reason for a CA; use cACompromise, affiliationChanged, superseded or cessationOfOperation", r.Reason)
 		}
-		next.RevokedCertificateEntries = append(next.RevokedCertificateEntries, x509.RevocationListEntry{
-			SerialNumber: r.Serial, RevocationTime: r.At.UTC().Truncate(time.Second), ReasonCode: code,
-		})
+		addRoot(next, r, code)
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, next, root.Cert, root.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the root's revocation list: %w", err)
 	}
 	return der, nil
+}
+
+func addRoot(list *x509.RevocationList, r RootRevocation, code int) {
+	for i, e := range list.RevokedCertificateEntries {
+		if e.SerialNumber.Cmp(r.Serial) != 0 {
+			continue
+		}
+		if code == rootReasonCodes()["cACompromise"] {
+			list.RevokedCertificateEntries[i].ReasonCode = code
+		}
+		return
+	}
+	list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+		SerialNumber: r.Serial, RevocationTime: r.At.UTC().Truncate(time.Second), ReasonCode: code,
+	})
 }
 
 // KnownReason says whether a certificate may be revoked for it.

@@ -74,7 +74,7 @@ func Found(f Founding) (*Hierarchy, error) {
 		return nil, err
 	}
 	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: serials.Next(f.Now).Int(), ThisUpdate: f.Now.Add(-Backdate), NextUpdate: f.Now.Add(365 * 24 * time.Hour),
+		Number: serials.Next(f.Now).Int(), ThisUpdate: f.Now.Add(-Backdate), NextUpdate: f.Now.Add(RootListLife),
 	}, rootPair.Cert, rootPair.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the root's revocation list: %w", err)

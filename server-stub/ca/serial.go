@@ -42,6 +42,14 @@ func (s *Serials) Next(now time.Time) Serial {
 	return out
 }
 
+// Made is when the number was made, in milliseconds.
+func (s Serial) Made() time.Time {
+	var ms [8]byte
+	copy(ms[2:], s[:6])
+	ms[2] &= 0x3f
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:]))) //nolint:gosec // 46 bits
+}
+
 // Int gives the number.
 func (s Serial) Int() *big.Int { return new(big.Int).SetBytes(s[:]) }
 

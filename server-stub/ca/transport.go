@@ -39,6 +39,8 @@ type Identity struct {
 	Name string
 	// Ends is when the certificate does.
 	Ends time.Time
+	// Serial is its number.
+	Serial Serial
 }
 
 // Transport is the CA of the TLS identities. Its methods may be called by many at once.
@@ -140,5 +142,10 @@ func identityOf(cert *x509.Certificate) (Identity, error) {
 	if role != DeviceRole && role != AdminRole || name == "" {
 		return Identity{}, ErrIdentity
 	}
-	return Identity{Role: role, Name: name, Ends: cert.NotAfter}, nil
+	id := Identity{Role: role, Name: name, Ends: cert.NotAfter}
+	if cert.SerialNumber.BitLen() > 8*SerialSize {
+		return Identity{}, ErrIdentity
+	}
+	cert.SerialNumber.FillBytes(id.Serial[:])
+	return id, nil
 }

@@ -1,5 +1,5 @@
-// Package challenge holds the rules of codes that confirm a mailbox: how they
-// are made, judged, and when another is due.
+// Package challenge confirms mailboxes by codes that are mailed to them: it makes
+// and mails them when they are due, and judges what the person brings back.
 package challenge
 
 import (
@@ -24,32 +24,36 @@ const (
 	// length is in characters of 5 bits: 120 bits.
 	length = 24
 	group  = 4
-	// Life is how long a code holds, Reuse how long what it confirmed does.
-	Life  = 24 * time.Hour
-	Reuse = 30 * 24 * time.Hour
-	// Method is what the record says of how a mailbox was confirmed.
-	Method = "S/MIME BR 1.0.10, 3.2.2.2"
-	// MaxLength bounds what is looked at.
-	MaxLength = 64
+	// life is how long a code holds, reuse how long what it confirmed does.
+	life  = 24 * time.Hour
+	reuse = 30 * 24 * time.Hour
+	// method is what the record says of how a mailbox was confirmed.
+	method = "S/MIME BR 1.0.10, 3.2.2.2"
+	// maxLength bounds what is looked at.
+	maxLength = 64
 	// maxWrong voids a code; another is mailed then.
 	maxWrong = 20
 	// maxMails is how many codes a mailbox gets before the request is refused.
 	maxMails = 7
 	// mailAgain is how long a mail that was not sent is left alone.
 	mailAgain = time.Minute
-	// SendTime bounds sending the codes of one request.
-	SendTime = time.Minute
+	// sendTime bounds sending the codes of one request.
+	sendTime = time.Minute
 )
 
 var (
+	// ErrUnknown: the device has no such request.
+	ErrUnknown = errors.New("no such request of this device")
+	// ErrLength: what was brought is empty, or too long to be looked at.
+	ErrLength = errors.New("empty or too long")
 	// ErrWrong: it is not the code that was mailed last.
 	ErrWrong = errors.New("wrong code")
 	// ErrExpired: the code's time is over.
 	ErrExpired = errors.New("expired code")
 )
 
-// New gives a code as a person reads it.
-func New() string {
+// newCode gives a code as a person reads it.
+func newCode() string {
 	text := rand.Text()[:length]
 	var groups []string
 	for part := range slices.Chunk([]byte(text), group) {
@@ -58,9 +62,9 @@ func New() string {
 	return strings.Join(groups, "-")
 }
 
-// Hash is what is kept of a code: it is bound to the request, and blind to case,
+// hashOf is what is kept of a code: it is bound to the request, and blind to case,
 // spaces and hyphens.
-func Hash(serial ca.Serial, code string) []byte {
+func hashOf(serial ca.Serial, code string) []byte {
 	code = strings.Map(func(r rune) rune {
 		if r == '-' || r == ' ' || r == '\u00a0' || r == '\t' {
 			return -1
@@ -97,9 +101,32 @@ func Wire(c *store.Challenge) *controlv1.Challenge {
 	return out
 }
 
-// Judge marks the mailbox whose code it is. A code that was taken before is
+// Checks tells an administrator how far the confirmation of each mailbox has come.
+func Checks(tx store.Tx, serial ca.Serial) ([]*controlv1.MailboxCheck, error) {
+	var c store.Challenge
+	if _, err := store.GetJSON(tx, store.Challenges, serial[:], &c); err != nil {
+		return nil, err
+	}
+	var out []*controlv1.MailboxCheck
+	for _, m := range c.Mailboxes {
+		out = append(out, &controlv1.MailboxCheck{
+			Mailbox: m.Mailbox, Mails: uint32(m.Mails), MaxMails: maxMails, //nolint:gosec // at most maxMails
+			Mailed: moment(m.Sent), Expires: moment(m.Expires), Confirmed: moment(m.Confirmed),
+		})
+	}
+	return out, nil
+}
+
+func moment(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// judge marks the mailbox whose code it is. A code that was taken before is
 // good again, so that a lost answer costs nothing; it confirms nothing more.
-func Judge(c *store.Challenge, hash []byte, now time.Time) error {
+func judge(c *store.Challenge, hash []byte, now time.Time) error {
 	for i := range c.Mailboxes {
 		m := &c.Mailboxes[i]
 		if m.Hash == nil || subtle.ConstantTimeCompare(m.Hash, hash) != 1 {
@@ -125,15 +152,15 @@ func Judge(c *store.Challenge, hash []byte, now time.Time) error {
 	return ErrWrong
 }
 
-// Exhausted says that a mailbox has had all its codes.
-func Exhausted(m store.MailboxCode, now time.Time) bool {
+// exhausted says that a mailbox has had all its codes.
+func exhausted(m store.MailboxCode, now time.Time) bool {
 	return m.Confirmed.IsZero() && m.Mails >= maxMails && now.After(m.Expires)
 }
 
-// Due says that a mailbox has no code in force, or none that was sent.
-func Due(m store.MailboxCode, now time.Time) bool {
+// due says that a mailbox has no code in force, or none that was sent.
+func due(m store.MailboxCode, now time.Time) bool {
 	if !m.Confirmed.IsZero() || m.Mails >= maxMails || now.Sub(m.Tried) < mailAgain {
 		return false
 	}
-	return m.Hash == nil || now.After(m.Expires) || m.Sent.IsZero() && now.Sub(m.Tried) > SendTime
+	return m.Hash == nil || now.After(m.Expires) || m.Sent.IsZero() && now.Sub(m.Tried) > sendTime
 }

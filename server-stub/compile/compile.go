@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/policy"
 )
@@ -42,9 +43,13 @@ func Policy(p *policy.Policy, users []*controlv1.UserPresence, anchors [][]byte)
 }
 
 func wireProfile(profile ca.Profile, choice policy.ProfileChoice) *controlv1.Profile {
+	life := ca.Life
+	if choice.CA != "" { // which issues for as long as it likes to
+		life = authority.MaxLife
+	}
 	return &controlv1.Profile{
 		Name: profile.Name, Keys: AcceptedKeys(profile, choice), Sign: profile.Sign, Encrypt: profile.Encrypt,
-		MaxValidity: durationpb.New(ca.Life), Generation: choice.Generation, MinProtection: choice.MinProtection,
+		MaxValidity: durationpb.New(life), Generation: choice.Generation, MinProtection: choice.MinProtection,
 	}
 }
 

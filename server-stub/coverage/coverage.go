@@ -106,11 +106,12 @@ func (c *count) wish(p *policy.Policy) {
 	}
 }
 
-// of gives the wishes that a credential of a user fulfills. Where the user is
-// not known any more, the mailbox alone decides.
+// of gives the wishes that a credential of a user fulfills: whoever had a mailbox
+// before fulfills nothing for its new holder. Where the user is not known any more,
+// the mailbox alone decides.
 func (c *count) of(mailbox, profile string, user *controlv1.UserPresence) []*controlv1.CoverageWish {
 	list := c.wishes[coverageKey(mailbox, profile)]
-	if user == nil || len(list) < 2 {
+	if user.GetAccount() == "" && user.GetUpn() == "" {
 		return list
 	}
 	var out []*controlv1.CoverageWish
@@ -206,10 +207,10 @@ func (c *count) sum() {
 	rows := map[string]*controlv1.CoverageRow{}
 	people := map[string]bool{}
 	for _, w := range c.all {
-		row := rows[w.GetDepartment()]
+		row := rows[strings.ToLower(w.GetDepartment())]
 		if row == nil {
 			row = &controlv1.CoverageRow{Department: w.GetDepartment()}
-			rows[w.GetDepartment()] = row
+			rows[strings.ToLower(w.GetDepartment())] = row
 			c.out.Departments = append(c.out.Departments, row)
 		}
 		if w.GetState() == wishMissing {

@@ -33,6 +33,10 @@ const (
 	Password = "secret"
 )
 
+// Elsewhere is the path to which a broken server sends clients; none may go there
+// with what it knows.
+const Elsewhere = "/elsewhere"
+
 // CA is a certificate with its key.
 type CA struct {
 	Cert *x509.Certificate
@@ -181,6 +185,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch operation {
 	case "cacerts": // 4.1: GET, no authentication
+		if s.fault == "no cacerts" {
+			http.Error(w, "no", http.StatusServiceUnavailable)
+			return
+		}
 		s.send(w, s.Issuing.Cert, s.Root.Cert)
 	case "simpleenroll", "simplereenroll":
 		s.enroll(w, r)
@@ -237,8 +245,11 @@ func (s *Server) answerWrong(w http.ResponseWriter) bool {
 	case "endless":
 		return message(bytes.Repeat([]byte("A"), 3<<20))
 	case "redirect":
-		w.Header().Set("Location", "https://elsewhere.example.com/")
+		w.Header().Set("Location", s.web.URL+Elsewhere)
 		w.WriteHeader(http.StatusFound)
+		return true
+	case "no content":
+		w.WriteHeader(http.StatusNoContent)
 		return true
 	case "refused":
 		http.Error(w, "no", http.StatusBadRequest)
@@ -259,7 +270,7 @@ func (s *Server) answerWrong(w http.ResponseWriter) bool {
 func (s *Server) issue(w http.ResponseWriter, csr *x509.CertificateRequest) {
 	template := &x509.Certificate{
 		Subject: csr.Subject, EmailAddresses: csr.EmailAddresses, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, NotAfter: time.Now().Add(365 * 24 * time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, NotAfter: time.Now().Add(2 * 365 * 24 * time.Hour),
 	}
 	public, by := csr.PublicKey, s.Issuing
 	var other CA
@@ -284,6 +295,8 @@ func (s *Server) issue(w http.ResponseWriter, csr *x509.CertificateRequest) {
 		template.IsCA, template.BasicConstraintsValid = true, true
 	case "too long":
 		template.NotAfter = time.Now().Add(900 * 24 * time.Hour)
+	case "a minute too long":
+		template.NotAfter = time.Now().Add(825 * 24 * time.Hour) // it began a minute ago
 	case "ended":
 		template.NotAfter = time.Now().Add(-time.Second)
 	}

@@ -138,7 +138,7 @@ func (d *Door) enter(raw net.Conn) (*visitor, error) {
 	}
 	d.mu.Unlock()
 	if out != nil {
-		out.reset()
+		reset(out.Conn)
 		d.observe(Stalled)
 	}
 	if refusal != "" {
@@ -271,7 +271,7 @@ func (d *Door) admit(v *visitor, known bool) error {
 	gone := v.gone
 	d.mu.Unlock()
 	if out != nil {
-		out.reset()
+		reset(out.Conn)
 		d.observe(Stalled)
 	}
 	switch {
@@ -298,7 +298,7 @@ func (d *Door) leave(v *visitor) {
 const tellEvery = time.Minute
 
 func (d *Door) refuse(v *visitor, why Result) error {
-	v.reset()
+	reset(v.Conn)
 	d.observe(why)
 	d.mu.Lock()
 	now, open, handshakes := time.Now(), d.open, d.arriving.Len()

@@ -54,11 +54,11 @@ func (v *visitor) Write(p []byte) (int, error) {
 }
 
 // reset closes at once: nothing waits in the kernel for a peer to agree.
-func (v *visitor) reset() {
-	if tcp, ok := v.Conn.(*net.TCPConn); ok {
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // else it is closed in the usual way
 	}
-	_ = v.Close() // nobody is left to be told
+	_ = conn.Close() // nobody is left to be told
 }
 
 // idle is how long the peer was waited for. The caller holds the door's lock.

@@ -82,7 +82,7 @@ func (h *history) add(e *controlv1.LedgerEntry, at time.Time, code, detail strin
 // tell adds all that is known of one certificate.
 func (h *history) tell(e *controlv1.LedgerEntry) {
 	h.add(e, e.GetSubmitted().AsTime(), "submitted", e.GetReason())
-	h.add(e, e.GetNotBefore().AsTime().Add(ca.Backdate), "issued", e.GetType()+" for "+strings.Join(e.GetMailboxes(), " "))
+	h.add(e, issuedAt(e), "issued", e.GetType()+" for "+strings.Join(e.GetMailboxes(), " "))
 	if e.GetRevokedAt() != nil {
 		h.add(e, e.GetRevokedAt().AsTime(), "revoked", e.GetRevocationReason())
 	}
@@ -101,6 +101,19 @@ func (h *history) tell(e *controlv1.LedgerEntry) {
 	}
 	h.reminders(e)
 	h.events(e)
+}
+
+// issuedAt is when a certificate was made, as far as it says: ours begin a fixed time
+// before, those of other CAs when they like, but nobody has one before he asks.
+func issuedAt(e *controlv1.LedgerEntry) time.Time {
+	at := e.GetNotBefore().AsTime()
+	if e.GetAuthority() == "" {
+		at = at.Add(ca.Backdate)
+	}
+	if submitted := e.GetSubmitted().AsTime(); at.Before(submitted) {
+		return submitted
+	}
+	return at
 }
 
 func (h *history) reminders(e *controlv1.LedgerEntry) {

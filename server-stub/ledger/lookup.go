@@ -8,20 +8,20 @@ import (
 	"smime-agent/server-stub/store"
 )
 
-// IndexHash is how much of a SHA-256 an index key has: enough that no two of a
+// indexHash is how much of a SHA-256 an index key has: enough that no two of a
 // company's enrollments or keys ever meet, at half the space.
-const IndexHash = 16
+const indexHash = 16
 
 // EnrollmentKey is where the index has an enrollment of a device.
 func EnrollmentKey(device, enrollment string) []byte {
 	sum := sha256.Sum256([]byte(enrollment))
-	return append([]byte(device), sum[:IndexHash]...)
+	return append([]byte(device), sum[:indexHash]...)
 }
 
 // PublicKeyKey is where the index has a public key.
 func PublicKeyKey(spki []byte) []byte {
 	sum := sha256.Sum256(spki)
-	return sum[:IndexHash]
+	return sum[:indexHash]
 }
 
 // RequestOf reads the record of a serial number; nil if there is none.

@@ -179,7 +179,7 @@ func TestHangingServer(t *testing.T) {
 	begin := time.Now()
 	message := []mail.Message{{To: "a@example.com", From: "pki@example.com", Text: "x", Date: time.Now()}}
 	err = mail.Server{Address: l.Addr().String(), Security: mail.Clear}.Send(ctx, message)[0]
-	if err == nil || mail.Permanent(err) || time.Since(begin) > 5*time.Second {
+	if err == nil || mail.Permanent(err) || time.Since(begin) > time.Minute {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
 }

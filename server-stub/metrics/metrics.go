@@ -45,6 +45,7 @@ type Metrics struct {
 	outcomes *prometheus.CounterVec
 	mails    *prometheus.CounterVec
 	conns    *prometheus.CounterVec
+	web      *prometheus.CounterVec
 }
 
 // New makes figures that begin at nothing.
@@ -62,14 +63,18 @@ func New() *Metrics {
 			Name: "smime_server_submissions_total", Help: "Submitted requests by outcome: issued, pending, challenge, refused.",
 		}, []string{"outcome"}),
 		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "smime_server_mails_total", Help: "Mails by result: sent or failed.",
-		}, []string{"result"}),
+			Name: "smime_server_mails_total", Help: "Mails by kind (code, reminder, digest) and result (sent, failed).",
+		}, []string{"kind", "result"}),
 		conns: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "smime_server_connections_total",
 			Help: "Connections by result: named, nameless (through without an identity), failed, stalled, refused, refused_address.",
 		}, []string{"result"}),
+		web: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "smime_server_web_connections_total",
+			Help: "Connections over HTTP by listener (web, admin_web, metrics) and result: let_in, stalled, refused, refused_address.",
+		}, []string{"listener", "result"}),
 	}
-	m.registry.MustRegister(m.calls, m.took, m.outcomes, m.mails, m.conns,
+	m.registry.MustRegister(m.calls, m.took, m.outcomes, m.mails, m.conns, m.web,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -91,10 +96,13 @@ func (m *Metrics) Submission(outcome string) { m.outcomes.WithLabelValues(outcom
 // Connection counts a connection by what became of it.
 func (m *Metrics) Connection(result string) { m.conns.WithLabelValues(result).Inc() }
 
-// Mails counts mails.
-func (m *Metrics) Mails(sent, failed int) {
-	m.mails.WithLabelValues("sent").Add(float64(sent))
-	m.mails.WithLabelValues("failed").Add(float64(failed))
+// Web counts a connection to an HTTP listener by what became of it.
+func (m *Metrics) Web(listener, result string) { m.web.WithLabelValues(listener, result).Inc() }
+
+// Mails counts mails of a kind.
+func (m *Metrics) Mails(kind string, sent, failed int) {
+	m.mails.WithLabelValues(kind, "sent").Add(float64(sent))
+	m.mails.WithLabelValues(kind, "failed").Add(float64(failed))
 }
 
 // Watch adds what is looked up at each scrape.
@@ -139,12 +147,13 @@ type health struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Handler serves /metrics and /health. Neither has anything personal.
-func (m *Metrics) Handler(source Source, now func() time.Time, log *slog.Logger) http.Handler {
+// Handler serves /metrics and /health. Neither has anything personal. command is how
+// administrators call this program.
+func (m *Metrics) Handler(source Source, command string, now func() time.Time, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) {
-		h := check(r.Context(), source, now(), log)
+		h := check(r.Context(), source, command, now(), log)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if !h.OK {
@@ -155,7 +164,7 @@ func (m *Metrics) Handler(source Source, now func() time.Time, log *slog.Logger)
 	return mux
 }
 
-func check(ctx context.Context, source Source, now time.Time, log *slog.Logger) health {
+func check(ctx context.Context, source Source, command string, now time.Time, log *slog.Logger) health {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	var h health
@@ -167,6 +176,7 @@ func check(ctx context.Context, source Source, now time.Time, log *slog.Logger) 
 		}
 		h.Problems = append(h.Problems, problem)
 	}
+	sign := "Sign it anew, where the root's key is: " + command + " root-list --root-key FILE."
 	facts, err := source.Facts()
 	switch {
 	case err != nil:
@@ -175,9 +185,9 @@ func check(ctx context.Context, source Source, now time.Time, log *slog.Logger) 
 	case !now.Before(facts.IssuingEnds):
 		h.Problems = append(h.Problems, "The issuing CA has ended. Sign another with the root's key.")
 	case !now.Before(facts.RootListEnds):
-		h.Problems = append(h.Problems, "The root's revocation list has ended. Sign it anew: server-stub root-list.")
+		h.Problems = append(h.Problems, "The root's revocation list has ended. "+sign)
 	case facts.RootListEnds.Sub(now) < soon:
-		h.Warnings = append(h.Warnings, "The root's revocation list ends within 30 days. Sign it anew: server-stub root-list.")
+		h.Warnings = append(h.Warnings, "The root's revocation list ends within 30 days. "+sign)
 	}
 	h.OK = len(h.Problems) == 0
 	return h

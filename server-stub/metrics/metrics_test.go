@@ -40,11 +40,11 @@ func TestHealth(t *testing.T) {
 		{"loss", source{facts: well, sick: store.ErrLost}, http.StatusServiceUnavailable, "accept this one by restarting"},
 		{"records", source{failed: errors.New("secret path")}, http.StatusServiceUnavailable, "cannot be read"},
 		{"CA ended", source{facts: ended}, http.StatusServiceUnavailable, "issuing CA has ended"},
-		{"list ended", source{facts: listEnded}, http.StatusServiceUnavailable, "list has ended"},
-		{"list ends soon", source{facts: listSoon}, http.StatusOK, "within 30 days"},
+		{"list ended", source{facts: listEnded}, http.StatusServiceUnavailable, "list has ended. Sign it anew, where the root's key is: smime-central root-list"},
+		{"list ends soon", source{facts: listSoon}, http.StatusOK, "within 30 days. Sign it anew, where the root's key is: smime-central root-list"},
 	} {
 		m := metrics.New()
-		handler := m.Handler(row.source, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+		handler := m.Handler(row.source, "smime-central", func() time.Time { return now }, slog.New(slog.DiscardHandler))
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
 		if w.Code != row.code || !strings.Contains(w.Body.String(), row.want) || strings.Contains(w.Body.String(), "secret") {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Loopback lets in who is on this machine, and asks for this machine by name:
@@ -24,7 +25,7 @@ func hostOf(hostPort string) string {
 	if host, _, err := net.SplitHostPort(hostPort); err == nil {
 		return host
 	}
-	return hostPort
+	return strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]") // an IPv6 address without a port
 }
 
 func isLoopback(host string) bool {
@@ -33,9 +34,9 @@ func isLoopback(host string) bool {
 }
 
 // Administrators lets in who has a certificate that check takes.
-func Administrators(next http.Handler, check func(*x509.Certificate) error) http.Handler {
+func Administrators(next http.Handler, check func(*http.Request, *x509.Certificate) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || check(r.TLS.PeerCertificates[0]) != nil {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || check(r, r.TLS.PeerCertificates[0]) != nil {
 			http.Error(w, "This page needs the client certificate of an administrator of this server.", http.StatusForbidden)
 			return
 		}

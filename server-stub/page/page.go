@@ -52,11 +52,12 @@ type site struct {
 	made time.Time
 }
 
-// New makes the page. Who may see it is for [Loopback] or [Administrators] to say.
-func New(source Source, log *slog.Logger) (http.Handler, error) {
+// New makes the page; command is how administrators call this program. Who may see
+// the page is for [Loopback] or [Administrators] to say.
+func New(source Source, command string, log *slog.Logger) (http.Handler, error) {
 	s := &site{source: source, log: log, templates: map[string]*template.Template{}}
 	for _, language := range languages() {
-		t, err := template.New("page").Funcs(functions(language)).ParseFS(files, "*.html")
+		t, err := template.New("page").Funcs(functions(language, command)).ParseFS(files, "*.html")
 		if err != nil {
 			return nil, err
 		}
@@ -117,9 +118,10 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 			more++
 		}
 	}
+	silent := report.GetSilent()[:min(len(report.GetSilent()), shownSilent)]
 	s.show(w, r, "overview", map[string]any{
 		"Report": report, "Bars": bars(report.GetDepartments()), "Weeks": weekBars(report.GetEndingByWeek()), "Gaps": gaps, "MoreGaps": more,
-		"Silent": report.GetSilent()[:min(len(report.GetSilent()), shownSilent)],
+		"Silent": silent, "MoreSilent": int(report.GetSilentCount()) - len(silent),
 	})
 }
 

@@ -63,7 +63,7 @@ func (c *company) Devices(req *controlv1.ListDevicesRequest) (*controlv1.ListDev
 
 func serve(t *testing.T, source page.Source) *httptest.Server {
 	t.Helper()
-	handler, err := page.New(source, slog.New(slog.DiscardHandler))
+	handler, err := page.New(source, "smime-central", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +97,8 @@ func TestPages(t *testing.T) {
 		path, language string
 		want           []string
 	}{
-		{"/", "en-US", []string{`lang="en"`, "75 %", "Sales", "销售部", "Research &lt;b&gt;&amp;amp;", "user0@example.com", "no-device", "pc-9", "Silent machines"}},
-		{"/", "zh-CN,zh;q=0.9", []string{`lang="zh"`, "已验证", "失联设备", "缺失"}},
+		{"/", "en-US", []string{`lang="en"`, "75 %", "Sales", "销售部", "Research &lt;b&gt;&amp;amp;", "user0@example.com", "no-device", "pc-9", "Silent machines", "<p class=\"quiet\">1 more; the smime-central command", "with the smime-central command"}},
+		{"/", "zh-CN,zh;q=0.9", []string{`lang="zh"`, "已验证", "失联设备", "缺失", "另有 1 台"}},
 		{"/?lang=zh", "en", []string{`lang="zh"`}},
 		{"/devices?match=wang&problems=1", "en", []string{"=cmd()&lt;img&gt;", "store-locked", `CORP\wang`, "Next page", "from=d2"}},
 		{"/devices", "zh", []string{"设备", "已接纳"}},
@@ -123,8 +123,43 @@ func TestPages(t *testing.T) {
 		t.Errorf("/nothing: %s", resp.Status)
 	}
 	resp, err := http.Post(s.URL+"/", "text/plain", strings.NewReader("x"))
-	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("a page that only shows takes a POST: %v, %v", resp.Status, err)
+	}
+}
+
+// silence is a source of a company where nobody is to have anything yet, and of a
+// filter that few devices pass: the first page of them has none.
+type silence struct{ next string }
+
+func (silence) Coverage(*controlv1.GetCoverageRequest) (*controlv1.GetCoverageResponse, error) {
+	return &controlv1.GetCoverageResponse{At: now(), Total: &controlv1.CoverageRow{}}, nil
+}
+
+func (s silence) Devices(*controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
+	return &controlv1.ListDevicesResponse{NextPageToken: s.next}, nil
+}
+
+// TestNothingToShow: nothing is neither everything nor a fault.
+func TestNothingToShow(t *testing.T) {
+	for _, row := range []struct {
+		source           silence
+		path, want, lack string
+	}{
+		{silence{}, "/?lang=en", "Policy gives nobody a certificate.", "All that is wanted is proved"},
+		{silence{}, "/?lang=zh", "策略未向任何人分配证书。", "0 %"},
+		{silence{}, "/?lang=en", "<b>–</b>", "0 %"},
+		{silence{}, "/devices?lang=en", "No device fits.", "Next page"},
+		{silence{"d9"}, "/devices?lang=en", "No device fits so far.", "No device fits."},
+		{silence{"d9"}, "/devices?lang=en", "Next page", "No device fits."},
+	} {
+		resp, body := get(t, serve(t, row.source).URL+row.path, "")
+		if resp.StatusCode != http.StatusOK || !strings.Contains(body, row.want) || strings.Contains(body, row.lack) {
+			t.Errorf("%s: %s, wants %q without %q:\n%s", row.path, resp.Status, row.want, row.lack, body)
+		}
 	}
 }
 
@@ -155,6 +190,7 @@ func TestGuards(t *testing.T) {
 		want       int
 	}{
 		{"127.0.0.1:5", "127.0.0.1:8081", http.StatusOK}, {"[::1]:5", "localhost", http.StatusOK}, {"127.0.0.1:5", "[::1]:8081", http.StatusOK},
+		{"[::1]:5", "[::1]", http.StatusOK}, {"127.0.0.1:5", "127.0.0.1.evil.example.com", http.StatusForbidden},
 		{"127.0.0.1:5", "evil.example.com", http.StatusForbidden}, {"127.0.0.1:5", "", http.StatusForbidden},
 		{"10.0.0.7:5", "127.0.0.1", http.StatusForbidden}, {"nonsense", "127.0.0.1", http.StatusForbidden},
 	} {
@@ -167,7 +203,7 @@ func TestGuards(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	page.Administrators(seen, func(*x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	page.Administrators(seen, func(*http.Request, *x509.Certificate) error { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	if w.Code != http.StatusForbidden {
 		t.Errorf("without a certificate: %d", w.Code)
 	}

@@ -36,20 +36,22 @@ func words() map[string][2]string {
 		"silentMachines": {"Silent machines", "失联设备"}, "ofMachines": {"of %d", "共 %d"},
 		"byDepartment": {"By department", "按部门"}, "endingByWeek": {"Certificates that end, by week from now", "按周统计即将到期的证书"},
 		"gaps": {"Who has no proved certificate", "尚无已验证证书的人员"}, "nobody": {"Nobody. All that is wanted is proved.", "没有。所有应有证书均已验证。"},
-		"more": {"and more; the CSV has all", "还有更多；CSV 文件包含全部"}, "account": {"Account", "账户"}, "name": {"Name", "姓名"},
+		"nothing": {"Policy gives nobody a certificate.", "策略未向任何人分配证书。"},
+		"more":    {"%d more; the CSV has all", "另有 %d 项；CSV 文件包含全部"}, "moreSilent": {"%d more; the {command} command shows all", "另有 %d 台；{command} 命令可显示全部"}, "account": {"Account", "账户"}, "name": {"Name", "姓名"},
 		"mailbox": {"Mailbox", "邮箱"}, "profile": {"Type", "类型"}, "state": {"State", "状态"}, "cause": {"Cause", "原因"}, "host": {"Computer", "计算机"},
-		"ends": {"Ends", "到期"}, "lastContact": {"Last contact", "最近联系"}, "system": {"System", "系统"}, "agent": {"Agent", "代理版本"},
+		"ends": {"Ends", "到期"}, "lastContact": {"Last contact (UTC)", "最近联系 (UTC)"}, "system": {"System", "系统"}, "agent": {"Agent", "代理版本"},
 		"credentials": {"Credentials", "凭证"}, "problems": {"Problems", "问题"}, "search": {"Search", "搜索"},
 		"searchHint": {"computer, account, mailbox", "计算机、账户、邮箱"}, "onlyProblems": {"only with problems", "仅显示有问题的"},
 		"onlySilent": {"only silent for 7 days", "仅显示 7 天无联系的"}, "any": {"any state", "任何状态"}, "admitted": {"admitted", "已接纳"},
-		"pending": {"waiting", "等待中"}, "removed": {"removed", "已移除"}, "next": {"Next page", "下一页"}, "none": {"No device fits.", "没有符合条件的设备。"},
+		"pending": {"waiting", "等待中"}, "removed": {"removed", "已移除"}, "next": {"Next page", "下一页"}, "none": {"No device fits.", "没有符合条件的设备。"}, "noneYet": {"No device fits so far.", "目前尚未找到符合条件的设备。"},
 		"csvPeople": {"People (CSV)", "人员 (CSV)"}, "csvDepartments": {"Departments (CSV)", "部门 (CSV)"}, "json": {"All (JSON)", "全部 (JSON)"},
-		"readOnly": {"This page only shows. Changes are made with the server-stub command.", "本页面仅供查看。更改请使用 server-stub 命令。"},
-		"noSilent": {"None.", "无。"}, "week": {"Week", "第"},
+		"readOnly": {"This page only shows. Changes are made with the {command} command.", "本页面仅供查看。更改请使用 {command} 命令。"},
+		"noSilent": {"None.", "无。"},
 	}
 }
 
-func functions(language string) template.FuncMap {
+// functions are what the templates call; command is how this program is called.
+func functions(language, command string) template.FuncMap {
 	column := 0
 	if language == "zh" {
 		column = 1
@@ -59,7 +61,7 @@ func functions(language string) template.FuncMap {
 		// A word without a text shows itself: states and codes of a newer version.
 		"t": func(key string) string {
 			if text, ok := texts[key]; ok {
-				return text[column]
+				return strings.ReplaceAll(text[column], "{command}", command)
 			}
 			return key
 		},

@@ -111,8 +111,19 @@ func ruleChanges(before, after []Rule) []string {
 			out = append(out, compare("rule changed: "+name, ruleFacts(was), ruleFacts(is))...)
 		}
 	}
-	if len(out) == 0 && !slices.EqualFunc(before, after, func(a, b Rule) bool { return ruleName(a) == ruleName(b) }) {
+	if !slices.Equal(order(before, now), order(after, old)) {
 		out = append(out, "rules stand in another order: the first that names a department holds")
+	}
+	return out
+}
+
+// order gives the names of those rules that are in both files, as they stand in one of them.
+func order(rules []Rule, both map[string]Rule) []string {
+	var out []string
+	for _, r := range rules {
+		if _, ok := both[ruleName(r)]; ok && !slices.Contains(out, ruleName(r)) {
+			out = append(out, ruleName(r))
+		}
 	}
 	return out
 }
@@ -170,9 +181,12 @@ func (p *Policy) Effects(next *Policy) []Effect {
 			out = append(out, effect(Loses, old, ""))
 		default:
 			lines := append(compare("rule", ruleFacts(old.Rule), ruleFacts(now.Rule)), compare("person", personFacts(old.Person), personFacts(now.Person))...)
-			if p.Profiles[now.Profile].Generation != next.Profiles[now.Profile].Generation {
+			was, is := p.Profiles[now.Profile], next.Profiles[now.Profile]
+			if was.Generation != is.Generation {
 				lines = append(lines, "replaced: another generation of the profile")
 			}
+			was.Generation = is.Generation
+			lines = append(lines, compare("profile", choiceFacts(was), choiceFacts(is))...)
 			if len(lines) > 0 {
 				out = append(out, effect(Differs, now, strings.Join(lines, "; ")))
 			}

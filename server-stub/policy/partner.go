@@ -47,7 +47,8 @@ type finding struct {
 
 // PartnerSet is what the files come to.
 type PartnerSet struct {
-	// Certificates are in the order of the files; none is there twice.
+	// Certificates are in the order of their SHA-256, whatever that of the files, so that
+	// all servers that have them hand out the same set; none is there twice.
 	Certificates []*x509.Certificate
 	// Digest names the set.
 	Digest string
@@ -72,6 +73,10 @@ func readPartners(files []PartnerFile, now time.Time) (PartnerSet, []finding) {
 		r.find(PartnerFile{Name: files[0].Name}, 1, "Take out those that nobody writes to; a large number belongs into an LDAP directory.",
 			"The partners' certificates are %d with %d bytes; at most %d with %d bytes go to each machine.", len(r.set), size, MaxPartners, MaxPartnersBytes)
 	}
+	slices.SortFunc(r.set, func(a, b *x509.Certificate) int {
+		first, second := sha256.Sum256(a.Raw), sha256.Sum256(b.Raw)
+		return bytes.Compare(first[:], second[:])
+	})
 	return PartnerSet{Certificates: r.set, Digest: DigestOf(r.set)}, r.findings
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 // PartnerPaths are the files and folders of partners' certificates that rules
 // name. Rules that cannot be read name none: Parse says what is wrong with them.
 func PartnerPaths(rules []byte) []string {
+	rules = bytes.TrimPrefix(rules, []byte(byteOrderMark))
 	if len(rules) > maxYAML || tooDeep(rules) > 0 {
 		return nil
 	}
@@ -41,6 +43,7 @@ func (r *reader) partners(paths []string, p *Policy) {
 		}
 	}
 	files := slices.DeleteFunc(slices.Clone(r.catalog.Partners), func(f PartnerFile) bool { return !named(f) })
+	slices.SortStableFunc(files, func(a, b PartnerFile) int { return strings.Compare(a.Name, b.Name) })
 	set, findings := readPartners(files, r.catalog.Now)
 	for _, f := range findings {
 		problem := Problem{File: f.File, Line: f.Line, What: f.What, Cure: f.Cure}

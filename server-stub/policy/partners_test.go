@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,7 +86,7 @@ partners: [partners, one.pem]
 
 func parsePartners(files ...policy.PartnerFile) (*policy.Policy, error) {
 	return policy.Parse(policy.Source{Name: "policy.yaml", Data: []byte(partnerRules)},
-		policy.Source{Name: "people.csv", Data: []byte("account,mailbox,department\n")},
+		policy.Source{Name: "people.csv", Data: []byte("account,mailbox,given_name,surname,department\na,a@example.com,A,A,IT\n")},
 		policy.Catalog{Profiles: []string{"employee-dual"}, Partners: files, Now: now})
 }
 
@@ -105,24 +107,30 @@ func TestPartners(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := policy.PartnerFile{Name: "one.pem", Content: text(good)}
+	sub := &maker{t: t, key: m.key, ca: m.make(func(c *x509.Certificate) {
+		c.Subject.CommonName, c.EmailAddresses = "Partner issuing CA", nil
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage = true, true, x509.KeyUsageCertSign, nil
+	})}
 	for name, c := range map[string]struct {
 		content       []byte
 		set           int
 		refused, warn string
 	}{
-		"DER":            {good.Raw, 1, "", ""},
-		"PEM, the same":  {text(good, good), 1, "", ""},
-		"PKCS 7 with CA": {m.p7b(m.make(func(*x509.Certificate) {}), m.ca), 2, "", ""},
-		"a CA alone":     {text(good, newMaker(t).ca), 0, "partners/x.cer:12: The certificate of \"Partner CA\" is that of a CA", ""},
-		"no address":     {m.make(func(c *x509.Certificate) { c.EmailAddresses = nil }).Raw, 0, "names no e-mail address", ""},
-		"for servers":    {m.make(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }).Raw, 0, "not for e-mail", ""},
-		"for signing":    {m.make(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }).Raw, 0, "for signing only", ""},
-		"ended":          {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }).Raw, 1, "", "ended on 2026-11-28 and is left out"},
-		"ends soon":      {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(24 * time.Hour) }).Raw, 2, "", "ends on 2026-11-29"},
-		"a private key":  {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0, "There is a private key in the file.", ""},
-		"something else": {[]byte("hello"), 0, "neither a certificate nor", ""},
-		"broken PEM":     {[]byte("\n-----BEGIN CERTIFICATE-----\n!"), 0, "partners/x.cer:2: The PEM text", ""},
-		"empty PKCS 7":   {m.p7b(), 0, "no certificate in the file", ""},
+		"DER":             {good.Raw, 1, "", ""},
+		"PEM, the same":   {text(good, good), 1, "", ""},
+		"PKCS 7 with CA":  {m.p7b(m.make(func(*x509.Certificate) {}), m.ca), 2, "", ""},
+		"with its issuer": {m.p7b(sub.make(func(*x509.Certificate) {}), sub.ca, m.ca), 3, "", ""},
+		"an issuer alone": {text(good, sub.ca), 0, "is that of a CA, not of a person", ""},
+		"a CA alone":      {text(good, newMaker(t).ca), 0, "partners/x.cer:12: The certificate of \"Partner CA\" is that of a CA", ""},
+		"no address":      {m.make(func(c *x509.Certificate) { c.EmailAddresses = nil }).Raw, 0, "names no e-mail address", ""},
+		"for servers":     {m.make(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }).Raw, 0, "not for e-mail", ""},
+		"for signing":     {m.make(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }).Raw, 0, "for signing only", ""},
+		"ended":           {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }).Raw, 1, "", "ended on 2026-11-28 and is left out"},
+		"ends soon":       {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(24 * time.Hour) }).Raw, 2, "", "ends on 2026-11-29"},
+		"a private key":   {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0, "There is a private key in the file.", ""},
+		"something else":  {[]byte("hello"), 0, "neither a certificate nor", ""},
+		"broken PEM":      {[]byte("\n-----BEGIN CERTIFICATE-----\n!"), 0, "partners/x.cer:2: The PEM text", ""},
+		"empty PKCS 7":    {m.p7b(), 0, "no certificate in the file", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := parsePartners(one, policy.PartnerFile{Name: "partners/x.cer", Content: c.content})
@@ -158,5 +166,31 @@ func TestPartnersAreNamed(t *testing.T) {
 	}
 	if got := policy.PartnerPaths([]byte(partnerRules)); len(got) != 2 || got[0] != "partners" {
 		t.Errorf("paths %q", got)
+	}
+}
+
+// TestPartnersAreInOneOrder: the same files make the same set and the same warnings,
+// in whatever order they come.
+func TestPartnersAreInOneOrder(t *testing.T) {
+	m := newMaker(t)
+	files := []policy.PartnerFile{{Name: "one.pem", Content: m.make(func(*x509.Certificate) {}).Raw}}
+	for _, name := range []string{"partners/a.cer", "partners/b.cer", "partners/c.cer"} {
+		soon := m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(time.Duration(m.n) * time.Hour) })
+		files = append(files, policy.PartnerFile{Name: name, Content: soon.Raw})
+	}
+	first, err := parsePartners(files...)
+	if err != nil || len(first.Partners.Certificates) != 4 || len(first.Warnings) != 3 {
+		t.Fatalf("%v, %v", first, err)
+	}
+	slices.Reverse(files)
+	second, err := parsePartners(files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(first.Partners.Raw(), second.Partners.Raw(), bytes.Equal) || first.Partners.Digest != second.Partners.Digest {
+		t.Error("the sets differ")
+	}
+	if !slices.Equal(first.Warnings, second.Warnings) {
+		t.Errorf("warnings %v and %v", first.Warnings, second.Warnings)
 	}
 }

@@ -6,10 +6,15 @@ import (
 	"errors"
 	"io"
 	"net/mail"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
+
+// byteOrderMark is what Windows puts before UTF-8.
+const byteOrderMark = "\xef\xbb\xbf"
 
 // columns of the people file; those marked true must be there.
 func columns() map[string]bool {
@@ -33,7 +38,7 @@ const maxProblems = 50
 // stand in one field, with spaces between them.
 func (r *reader) people(source Source, p *Policy) {
 	r.file = source.Name
-	data := bytes.TrimPrefix(source.Data, []byte("\xef\xbb\xbf"))
+	data := bytes.TrimPrefix(source.Data, []byte(byteOrderMark))
 	if len(data) > MaxFile || !utf8.Valid(data) {
 		r.problem(1, `Save it as "CSV UTF-8".`, "The file is too large or not UTF-8.")
 		return
@@ -49,10 +54,13 @@ func (r *reader) people(source Source, p *Policy) {
 	if !ok {
 		return
 	}
-	seen := map[string]int{}
+	seen, nobody := map[string]int{}, map[string]bool{}
 	for len(r.problems) < maxProblems {
 		fields, err := lines.Read()
 		if errors.Is(err, io.EOF) {
+			if len(p.People) == 0 {
+				r.warn(1, "Look whether the export of the people went well.", "The file names nobody, so nobody is to have a certificate.")
+			}
 			return
 		}
 		if err != nil {
@@ -61,7 +69,21 @@ func (r *reader) people(source Source, p *Policy) {
 		}
 		line, _ := lines.FieldPos(0)
 		r.person(line, head, fields, p, seen)
+		r.ruled(line, p, nobody)
 	}
+}
+
+// maxUnruled is of how many departments without a rule it is said.
+const maxUnruled = 10
+
+// ruled warns of the last person's department where no rule names it, once for each.
+func (r *reader) ruled(line int, p *Policy, said map[string]bool) {
+	department := p.People[len(p.People)-1].Department
+	if _, ok := p.RuleFor(department); ok || said[strings.ToLower(department)] || len(said) == maxUnruled {
+		return
+	}
+	said[strings.ToLower(department)] = true
+	r.warn(line, "Name it in a rule, or add one for everybody else: \"departments: ['*']\".", "No rule names the department %q, so that its people get no certificate.", department)
 }
 
 func (r *reader) csvProblem(err error) {
@@ -132,6 +154,8 @@ func (r *reader) fill(line int, head, fields []string) Person {
 		value := strings.TrimSpace(fields[i])
 		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 			r.problem(line, "Remove it.", "The column %q has a control character.", name)
+		} else if strings.ContainsFunc(value, unseen) {
+			r.later(line, "Remove it, or write the text anew.", "The column %q has a character that cannot be seen or could not be read: %+q.", name, value)
 		}
 		if name == "mailbox" {
 			person.Mailboxes = strings.FieldsFunc(value, func(c rune) bool { return c == ' ' || c == ';' || c == ',' })
@@ -149,12 +173,30 @@ func (r *reader) mailboxes(line int, mailboxes []string) {
 	for i, mailbox := range mailboxes {
 		if !validMailbox(mailbox) {
 			r.problem(line, "Write it as name@domain in ASCII.", "%q is no mail address.", mailbox)
+		} else if !deliverable(mailbox) {
+			r.later(line, "Write it as mail servers know it.", "%q is no mail address: no mail can be sent there.", mailbox)
 		}
 		if slices.ContainsFunc(mailboxes[:i], func(m string) bool { return strings.EqualFold(m, mailbox) }) {
 			r.problem(line, "Remove one.", "The mailbox %q is there twice.", mailbox)
 		}
 	}
 }
+
+// unseen finds what must not get into a certificate, and what keeps an account from
+// ever being found: control characters, those that have no width or turn the
+// direction round, and the sign for what could not be converted. Joiners stay, which
+// some scripts need.
+func unseen(c rune) bool {
+	const zeroWidthNonJoiner, zeroWidthJoiner = 0x200c, 0x200d
+	return unicode.IsControl(c) || c == unicode.ReplacementChar ||
+		unicode.Is(unicode.Cf, c) && c != zeroWidthNonJoiner && c != zeroWidthJoiner
+}
+
+// host is a domain name as mail is sent to it (RFC 5321, 4.1.2), with two labels at least.
+var host = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
+// maxLocal bounds what stands before the @ (RFC 5321, 4.5.3.1.1).
+const maxLocal = 64
 
 // validMailbox takes plain ASCII addresses, as rfc822Name can hold (RFC 5280, 4.2.1.6).
 func validMailbox(mailbox string) bool {
@@ -168,6 +210,12 @@ func validMailbox(mailbox string) bool {
 	return err == nil && address.Address == mailbox && address.Name == "" && len(mailbox) <= 254 &&
 		!strings.ContainsAny(mailbox, `"[]`) && strings.Contains(domain, ".") &&
 		!strings.HasPrefix(domain, ".") && !strings.HasSuffix(domain, ".")
+}
+
+// deliverable says that a mailbox has a domain name, and no longer name before it than mail servers take.
+func deliverable(mailbox string) bool {
+	local, domain, _ := strings.Cut(mailbox, "@")
+	return len(local) <= maxLocal && host.MatchString(domain)
 }
 
 // names demands those that an employee's certificate must have (BR 7.1.4.2.5).

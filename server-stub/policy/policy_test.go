@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -111,6 +112,23 @@ func TestBadFiles(t *testing.T) {
 		{"brackets without end", goodRules + "x: " + strings.Repeat("[", 50000), goodPeople, "policy.yaml:20:"},
 		{"dashes without end", strings.Repeat("- ", 50000), goodPeople, "policy.yaml:1:"},
 		{"not UTF-8", goodRules + "# \xff", goodPeople, "policy.yaml:1:"},
+		{"two documents", goodRules + "---\n" + goodRules, goodPeople, "policy.yaml:20:"},
+		{"a key twice", goodRules + "contact: other@example.com\n", goodPeople, "policy.yaml:20:"},
+		{"NUL", swap("helpdesk@", "help\x00desk@"), goodPeople, "policy.yaml:"},
+		{"NUL in a name", swap("Example GmbH", `"Example\0 GmbH"`), goodPeople, "policy.yaml:2:"},
+		{"turned name", swap("Example GmbH", "Example \u202eHbmG"), goodPeople, "policy.yaml:2:"},
+		{"not a yes", swap("install_anchors: true", "install_anchors: maybe"), goodPeople, "policy.yaml:7:"},
+		{"half a postponement", swap("approval: administrator", "max_postponements: 2.5"), goodPeople, "policy.yaml:19:"},
+		{"less than none", swap("approval: administrator", "max_postponements: -1"), goodPeople, "policy.yaml:19:"},
+		{"far too many", swap("approval: administrator", "max_postponements: 4294967296"), goodPeople, "policy.yaml:19:"},
+		{"too many", swap("approval: administrator", "max_postponements: 1001"), goodPeople, "policy.yaml:19:"},
+		{"a department without name", swap(`["*"]`, `["*", " "]`), goodPeople, "policy.yaml:17:"},
+		{"departments as one word", swap(`["*"]`, `Sales`), goodPeople, "policy.yaml:17:"},
+		{"list for a word", swap("consent: notify", "consent: [notify]"), goodPeople, "policy.yaml:13:"},
+		{"more stores than agents take", swap("approval: administrator", "stores: ["+strings.Repeat("a, ", 65)+"]"), goodPeople, "policy.yaml:19:"},
+		{"a long note", swap("您好", strings.Repeat("好", 2000)), goodPeople, "policy.yaml:16:"},
+		{"negative time", swap("before: 30d", "before: -30h"), goodPeople, "policy.yaml:14:"},
+		{"overflowing time", swap("before: 30d", "before: 99999999999d"), goodPeople, "policy.yaml:14:"},
 		{"no heading", goodRules, "", "people.csv:1:"},
 		{"unknown column", goodRules, "account,mailbox,department,salary\n", "people.csv:1:"},
 		{"missing column", goodRules, "account,mailbox\n", "people.csv:1:"},
@@ -121,6 +139,22 @@ func TestBadFiles(t *testing.T) {
 		{"twice", goodRules, goodPeople + "ALICE,alice@example.com,A,E,,Sales\n", "people.csv:5:"},
 		{"too few fields", goodRules, goodPeople + "x,x@example.com\n", "people.csv:5:"},
 		{"no department", goodRules, goodPeople + "x,x@example.com,,,,\n", "people.csv:5:"},
+		{"domain of one word", goodRules, goodPeople + "x,x@example,,,,IT\n", "people.csv:5:"},
+		{"domain with a sign", goodRules, goodPeople + "x,x@exa!mple.com,,,,IT\n", "people.csv:5:"},
+		{"domain with a line below", goodRules, goodPeople + "x,x@exa_mple.com,,,,IT\n", "people.csv:5:"},
+		{"domain with a dash at the end", goodRules, goodPeople + "x,x@example-.com,,,,IT\n", "people.csv:5:"},
+		{"domain with two dots", goodRules, goodPeople + "x,x@example..com,,,,IT\n", "people.csv:5:"},
+		{"domain in letters of its own", goodRules, goodPeople + "x,x@例子.com,,,,IT\n", "people.csv:5:"},
+		{"long local part", goodRules, goodPeople + "x," + strings.Repeat("x", 65) + "@example.com,,,,IT\n", "people.csv:5:"},
+		{"mailbox in another case", goodRules, goodPeople + "x,X@Example.com x@example.COM,,,,IT\n", "people.csv:5:"},
+		{"NUL in people", goodRules, goodPeople + "x,x@example.com,\x00,E,,IT\n", "people.csv:5:"},
+		{"mark in the midst", goodRules, goodPeople + "\ufeffx,x@example.com,,,,IT\n", "people.csv:5:"},
+		{"account without width", goodRules, goodPeople + "x\u200b,x@example.com,,,,IT\n", "people.csv:5:"},
+		{"name turned round", goodRules, goodPeople + "x,x@example.com,\u202eAlice,E,,IT\n", "people.csv:5:"},
+		{"name that was not converted", goodRules, goodPeople + "x,x@example.com,M\ufffdller,E,,IT\n", "people.csv:5:"},
+		{"UTF-16", goodRules, "a\x00c\x00c\x00", "people.csv:1:"},
+		{"lines of old Macs", goodRules, strings.ReplaceAll(goodPeople, "\n", "\r"), "people.csv:1:"},
+		{"open quote", goodRules, goodPeople + "\"x,x@example.com,,,,IT\n", "people.csv:"},
 		{"control character", goodRules, goodPeople + "x,x@example.com,\x1b[31m,E,,IT\n", "people.csv:5:"},
 	} {
 		p, err := parse(row.rules, row.people)
@@ -137,6 +171,124 @@ func TestBadFiles(t *testing.T) {
 				t.Errorf("%s: %+v has no sentence or no cure", row.name, problem)
 			}
 		}
+	}
+}
+
+// TestGoodFiles: forms that are unusual and mean what they say.
+func TestGoodFiles(t *testing.T) {
+	for name, c := range map[string]struct{ rules, people string }{
+		"mark of Windows":   {"\ufeff" + strings.ReplaceAll(goodRules, "\n", "\r\n"), goodPeople},
+		"one document":      {"---\n" + goodRules + "...\n", goodPeople},
+		"Norway":            {strings.NewReplacer("country: DE", "country: NO", "NTRDE-DER3306.HRB12345", "NTRNO-123").Replace(goodRules), goodPeople},
+		"spaces about":      {strings.Replace(goodRules, "[Sales, 销售]", `[" Sales ", "销售 "]`, 1), goodPeople},
+		"joiner in a name":  {goodRules, goodPeople + "x,x@example.com,می\u200cخواهم,E,,IT\n"},
+		"A-label":           {goodRules, goodPeople + "x,x@xn--fsqu00a.example,,,,IT\n"},
+		"subdomain, digits": {goodRules, goodPeople + "x,x.y+z@1.mail-2.example.com,,,,IT\n"},
+		"empty lines":       {goodRules, "\r\n" + strings.ReplaceAll(goodPeople, "\n", "\r\n\r\n")},
+	} {
+		p, err := parse(c.rules, c.people)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if grants := p.Grants("alice", ""); len(grants) != 1 || grants[0].Profile != "employee-dual" || p.Contact != "helpdesk@example.com" {
+			t.Errorf("%s: alice gets %+v", name, grants)
+		}
+		if len(p.Warnings) > 0 {
+			t.Errorf("%s: %v", name, p.Warnings)
+		}
+	}
+}
+
+// TestWarnings: what is good and hardly meant.
+func TestWarnings(t *testing.T) {
+	everybody := strings.Replace(goodRules, `["*"]`, "[IT]", 1)
+	for _, row := range []struct{ name, rules, people, want string }{
+		{"nobody", goodRules, "account,mailbox,department\n", "people.csv:1: The file names nobody"},
+		{"no rule", everybody, goodPeople + "x,x@example.com,,,,Legal\ny,y@example.com,,,,LEGAL\n", `people.csv:5: No rule names the department "Legal"`},
+		{"no postponement", strings.Replace(goodRules, "approval: administrator", "max_postponements: 0", 1), goodPeople, "policy.yaml:19: People can postpone 5 times"},
+	} {
+		p, err := parse(row.rules, row.people)
+		if err != nil || len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0].String(), row.want) {
+			t.Errorf("%s: %v, %v, want %q", row.name, p, err, row.want)
+		}
+	}
+	many := goodPeople
+	for n := range 40 {
+		many += fmt.Sprintf("x%d,x%d@example.com,,,,Team %d\n", n, n, n)
+	}
+	if p, err := parse(everybody, many); err != nil || len(p.Warnings) != 10 {
+		t.Errorf("40 departments without a rule: %v, %v", p, err)
+	}
+}
+
+// TestAppliedBefore: what an earlier version took stays in force, and is warned of.
+func TestAppliedBefore(t *testing.T) {
+	for name, c := range map[string]struct{ rules, people string }{
+		"documents":     {goodRules + "---\n" + goodRules, goodPeople},
+		"control":       {strings.Replace(goodRules, "helpdesk@", "help\u0085desk@", 1), goodPeople},
+		"organization":  {strings.Replace(goodRules, "Example GmbH", "Example\u200b GmbH", 1), goodPeople},
+		"postponements": {strings.Replace(goodRules, "approval: administrator", "max_postponements: 1001", 1), goodPeople},
+		"domain":        {goodRules, goodPeople + "x,x@exa_mple.com,,,,IT\n"},
+		"name":          {goodRules, goodPeople + "x,x@example.com,M\ufffdller,E,,IT\n"},
+	} {
+		catalog := testCatalog()
+		if _, err := Parse(Source{"policy.yaml", []byte(c.rules)}, Source{"people.csv", []byte(c.people)}, catalog); err == nil {
+			t.Errorf("%s: taken anew", name)
+		}
+		catalog.Applied = true
+		p, err := Parse(Source{"policy.yaml", []byte(c.rules)}, Source{"people.csv", []byte(c.people)}, catalog)
+		if err != nil || len(p.Warnings) != 1 || len(p.Grants("alice", "")) != 1 {
+			t.Errorf("%s: not taken again: %v", name, err)
+		}
+	}
+	catalog := testCatalog()
+	catalog.Applied = true
+	half := strings.Replace(goodRules, "approval: administrator", "max_postponements: 2.5", 1)
+	if p, err := Parse(Source{"policy.yaml", []byte(half)}, Source{"people.csv", []byte(goodPeople)}, catalog); err != nil || p.Rules[1].MaxPostponements != 2 {
+		t.Errorf("half a postponement: %v", err)
+	}
+}
+
+// TestOrderOfRules: it is said also where something else changed.
+func TestOrderOfRules(t *testing.T) {
+	file := func(rules ...string) *Policy {
+		head, _, _ := strings.Cut(goodRules, "rules:")
+		p, err := parse(head+"rules:\n"+strings.Join(rules, ""), goodPeople)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const sales, all, other = "  - {departments: [Sales], profiles: [employee-dual]}\n", "  - {departments: ['*'], profiles: [mailbox-dual]}\n", "  - {departments: [IT], profiles: [mailbox-dual]}\n"
+	const order = "rules stand in another order"
+	for _, c := range []struct {
+		before, after *Policy
+		want          bool
+	}{
+		{file(sales, all), file(all, sales), true}, {file(sales, all), file(other, all, sales), true},
+		{file(sales, all), file(sales, other, all), false}, {file(sales, other, all), file(sales, all), false}, {file(sales, all, sales), file(sales, all), false},
+	} {
+		got := strings.Join(c.before.Changes(c.after), "; ")
+		if strings.Contains(got, order) != c.want {
+			t.Errorf("changes %q, want the order in it: %v", got, c.want)
+		}
+	}
+}
+
+// TestEffectsOfProfiles: who is touched by what changes about a profile.
+func TestEffectsOfProfiles(t *testing.T) {
+	before, err := parse(goodRules, goodPeople)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := parse(strings.Replace(goodRules, `min_protection: hardware, generation: "2"`, `min_protection: software, generation: "3"`, 1), goodPeople)
+	if err != nil {
+		t.Fatal(err)
+	}
+	effects := before.Effects(after)
+	if len(effects) != 2 || effects[0].Detail != "replaced: another generation of the profile; profile: min_protection hardware -> software" {
+		t.Errorf("effects %+v", effects)
 	}
 }
 

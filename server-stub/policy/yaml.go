@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"regexp"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -46,7 +48,7 @@ type ruleYAML struct {
 	Departments      []string          `yaml:"departments"`
 	Profiles         []string          `yaml:"profiles"`
 	Consent          string            `yaml:"consent"`
-	MaxPostponements uint32            `yaml:"max_postponements"`
+	MaxPostponements string            `yaml:"max_postponements"` // the YAML package makes 2 of 2.5
 	Stores           []string          `yaml:"stores"`
 	Renewal          renewalYAML       `yaml:"renewal"`
 	Modules          []moduleYAML      `yaml:"modules"`
@@ -92,6 +94,9 @@ type Catalog struct {
 	// Partners are the files that the rules name; Now judges their times.
 	Partners []PartnerFile
 	Now      time.Time
+	// Applied says that the files were taken before, maybe by an earlier version: what
+	// that one took is no reason to go without a policy, and only warned of.
+	Applied bool
 }
 
 // Source is a file's name and content.
@@ -110,6 +115,7 @@ func Parse(rules, people Source, catalog Catalog) (*Policy, error) {
 	if len(r.problems) > 0 {
 		return nil, &Error{Problems: r.problems}
 	}
+	p.Warnings = append(p.Warnings, r.warnings...)
 	p.index()
 	return p, nil
 }
@@ -117,12 +123,29 @@ func Parse(rules, people Source, catalog Catalog) (*Policy, error) {
 type reader struct {
 	catalog  Catalog
 	problems []Problem
+	warnings []Problem
 	file     string
 	tree     *ast.File
 }
 
 func (r *reader) problem(line int, cure, what string, args ...any) {
 	r.problems = append(r.problems, Problem{File: r.file, Line: line, What: fmt.Sprintf(what, args...), Cure: cure})
+}
+
+// later is problem for what earlier versions took; false where the files were
+// applied before, and it is only a warning.
+func (r *reader) later(line int, cure, what string, args ...any) bool {
+	if r.catalog.Applied {
+		r.warn(line, cure, what, args...)
+	} else {
+		r.problem(line, cure, what, args...)
+	}
+	return !r.catalog.Applied
+}
+
+// warn says what an administrator should know of a file that is good.
+func (r *reader) warn(line int, cure, what string, args ...any) {
+	r.warnings = append(r.warnings, Problem{File: r.file, Line: line, What: fmt.Sprintf(what, args...), Cure: cure})
 }
 
 // at gives the line of a path such as $.rules[0].consent, or of its nearest parent that is there.
@@ -140,27 +163,8 @@ func (r *reader) at(path string) int {
 
 func (r *reader) rules(source Source, p *Policy) {
 	r.file = source.Name
-	if len(source.Data) > maxYAML || !utf8.Valid(source.Data) {
-		r.problem(1, "Save it as UTF-8 text of at most 256 KiB.", "The file is too large or not UTF-8.")
-		return
-	}
-	if line := tooDeep(source.Data); line > 0 {
-		r.problem(line, "Close each bracket, and nest no lists in lists.", "The file is nested too deeply.")
-		return
-	}
-	tree, err := parser.ParseBytes(source.Data, 0)
-	if err != nil {
-		r.syntax(err)
-		return
-	}
-	r.tree = tree
-	if aliased(tree) {
-		r.problem(1, "Write each rule out.", "The file uses anchors, aliases or tags.")
-		return
-	}
-	var file fileYAML
-	if err := yaml.UnmarshalWithOptions(source.Data, &file, yaml.Strict()); err != nil {
-		r.syntax(err)
+	file, ok := r.parse(bytes.TrimPrefix(source.Data, []byte(byteOrderMark)))
+	if !ok {
 		return
 	}
 	p.Contact, p.InstallAnchors = strings.TrimSpace(file.Contact), file.InstallAnchors
@@ -174,6 +178,40 @@ func (r *reader) rules(source Source, p *Policy) {
 	for i, rule := range file.Rules {
 		p.Rules = append(p.Rules, r.rule(fmt.Sprintf("$.rules[%d]", i), rule, standard))
 	}
+}
+
+// parse reads the YAML, if it is one that cannot mean anything else than it says.
+func (r *reader) parse(data []byte) (file fileYAML, ok bool) {
+	if len(data) > maxYAML || !utf8.Valid(data) {
+		r.problem(1, "Save it as UTF-8 text of at most 256 KiB.", "The file is too large or not UTF-8.")
+		return file, false
+	}
+	control := func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\r' && c != '\t' }
+	if at := bytes.IndexFunc(data, control); at >= 0 && r.later(1+bytes.Count(data[:at], []byte("\n")), "Remove it.", "The line has a control character.") {
+		return file, false
+	}
+	if line := tooDeep(data); line > 0 {
+		r.problem(line, "Close each bracket, and nest no lists in lists.", "The file is nested too deeply.")
+		return file, false
+	}
+	var err error
+	if r.tree, err = parser.ParseBytes(data, 0); err != nil {
+		r.syntax(err)
+		return file, false
+	}
+	if aliased(r.tree) {
+		r.problem(1, "Write each rule out.", "The file uses anchors, aliases or tags.")
+		return file, false
+	}
+	if line := second(r.tree); line > 0 &&
+		r.later(line, `Take the line "---" out, and write everything under the keys above it.`, "A second document begins in the file, which would not be read.") {
+		return file, false
+	}
+	if err := yaml.UnmarshalWithOptions(data, &file, yaml.Strict()); err != nil {
+		r.syntax(err)
+		return file, false
+	}
+	return file, true
 }
 
 // tooDeep gives the line where brackets are open, or dashes stand in a row, by
@@ -252,6 +290,9 @@ func (r *reader) organization(o organizationYAML) Organization {
 	if out.Name == "" || utf8.RuneCountInString(out.Name) > 64 {
 		r.problem(r.at("$.organization.name"), "Write the full legal name, at most 64 characters.", "The organization's name is missing or too long.")
 	}
+	if strings.ContainsFunc(out.Name, unseen) {
+		r.later(r.at("$.organization.name"), "Write the name anew.", "The organization's name has a character that cannot be seen or could not be read: %+q.", out.Name)
+	}
 	if !countryForm.MatchString(out.Country) {
 		r.problem(r.at("$.organization.country"), `Write the two capital letters of ISO 3166, for example "DE".`, "The country %q is none.", out.Country)
 	}
@@ -293,7 +334,7 @@ func (r *reader) profiles(y map[string]profileYAML) map[string]ProfileChoice {
 
 func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	rule := Rule{
-		Departments: y.Departments, Profiles: y.Profiles, MaxPostponements: y.MaxPostponements,
+		Departments: r.departments(path+".departments", y.Departments), Profiles: y.Profiles, MaxPostponements: r.postponements(path+".max_postponements", y.MaxPostponements),
 		Stores: y.Stores, Note: y.Note,
 		Approval: r.approval(path+".approval", y.Approval, standard),
 		Consent:  r.word(path+".consent", y.Consent, ConsentAsk, ConsentNotify, ConsentSilent),
@@ -315,6 +356,7 @@ func (r *reader) rule(path string, y ruleYAML, standard Approval) Rule {
 	if rule.RenewBefore+rule.RenewSpread > maxRenewBefore {
 		r.problem(r.at(path+".renewal"), "Make them shorter.", "Before and spread together are more than 300 days.")
 	}
+	r.bounds(path, y)
 	for i, m := range y.Modules {
 		if m.Path == "" {
 			r.problem(r.at(fmt.Sprintf("%s.modules[%d]", path, i)), "Write the absolute path of the PKCS #11 module.", "The module has no path.")

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,12 +23,17 @@ type issued struct {
 
 func issue(t testing.TB, serial int64) issued {
 	t.Helper()
+	return issueTo(t, serial, "Alice")
+}
+
+func issueTo(t testing.TB, serial int64, name string) issued {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "Alice"}, EmailAddresses: []string{"alice@example.com"},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, EmailAddresses: []string{"alice@example.com"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
@@ -114,10 +120,19 @@ func TestCheck(t *testing.T) {
 	if c, err := Check(forOther.value(t, other.cert), a.cert); err != nil || !c.Equal(other.cert) {
 		t.Errorf("for another certificate: %v", err)
 	}
+	var many []*x509.Certificate
+	for serial := range int64(maxCertificates) {
+		many = append(many, issue(t, 10+serial).cert)
+	}
+	if _, err := Check(good.value(t, many[1:]...), a.cert); err != nil {
+		t.Errorf("with as many certificates as may be: %v", err)
+	}
 	broken := good.value(t)
 	broken[len(broken)-1] ^= 1
 	for name, value := range map[string][]byte{
 		"empty": nil, "rubbish": []byte("hello"), "too long": make([]byte, MaxValue+1), "cut": good.value(t)[:100],
+		"a huge certificate":          good.value(t, issueTo(t, 3, strings.Repeat("x", MaxValue)).cert),
+		"many certificates":           good.value(t, many...),
 		"another signature":           broken,
 		"another signer":              made{by: other, standard: other.cert, second: other.cert, capabilities: true}.value(t),
 		"content":                     made{by: a, content: []byte("I owe you"), attached: true, standard: a.cert, second: a.cert, capabilities: true}.value(t),

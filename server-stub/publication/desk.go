@@ -62,6 +62,8 @@ type Desk struct {
 	// server that shares the store has it. Release gives it back.
 	Hold    func(ctx context.Context) (bool, error)
 	Release func(ctx context.Context) error
+	// Changed hears of what the directory has otherwise than before; may be nil.
+	Changed func(Change)
 	Now     func() time.Time
 	Log     *slog.Logger
 
@@ -424,7 +426,35 @@ func (d *Desk) note(ctx context.Context, w *wish, o directory.Outcome) error {
 	if after.State != w.before.State || after.Certificate != w.before.Certificate {
 		d.Log.Info("directory", "mailbox", w.mailbox, "state", after.State, "serial", serialOf(w), "problem", o.Problem)
 	}
-	return d.Store.Update(ctx, func(tx store.Tx) error { return store.PutJSON(tx, store.Directory, []byte(w.mailbox), after) })
+	err := d.Store.Update(ctx, func(tx store.Tx) error { return store.PutJSON(tx, store.Directory, []byte(w.mailbox), after) })
+	if err == nil && d.Changed != nil && w.changed(after) {
+		d.Changed(Change{Mailbox: w.mailbox, State: after.State, Serial: serialOf(w), Signed: after.Signed})
+	}
+	return err
+}
+
+// Change is what others find of a mailbox now.
+type Change struct {
+	Mailbox string
+	// State is [directory.Published], [directory.Withdrawn] or [Waiting].
+	State string
+	// Serial is that of the certificate, empty where there is none; Signed says that
+	// the device's value about it is there too.
+	Serial string
+	Signed bool
+}
+
+// changed says that others find something else than before. What had failed before
+// may be as it was, for nobody knows.
+func (w *wish) changed(after filed) bool {
+	switch after.State {
+	case directory.Published:
+		return after.Certificate != w.before.Certificate || after.Signed != w.before.Signed
+	case directory.Withdrawn, Waiting:
+		return w.before.State != "" && w.before.State != directory.Withdrawn && w.before.State != Waiting
+	default:
+		return false
+	}
 }
 
 func serialOf(w *wish) string {

@@ -50,8 +50,8 @@ type Reminders struct {
 	// Hold takes or prolongs the right to remind, and says whether it is ours.
 	Hold    func(context.Context) (bool, error)
 	Release func(context.Context) error
-	// Sent counts mails.
-	Sent func(sent, failed int)
+	// Sent counts mails of a kind, "reminder" or "digest".
+	Sent func(kind string, sent, failed int)
 	Now  func() time.Time
 }
 

@@ -59,7 +59,7 @@ func newOffice(t *testing.T, people int) *office {
 		t.Fatal(err)
 	}
 	o.Reminders = &Reminders{
-		Store: db, Now: time.Now, Sent: func(int, int) {},
+		Store: db, Now: time.Now, Sent: func(string, int, int) {},
 		Mail: mail.Outbox{
 			Mailer: mail.Server{Address: post.Addr, Security: mail.Clear}, From: "pki@example.com", Administrator: "admin@example.com",
 		},

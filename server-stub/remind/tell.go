@@ -34,7 +34,7 @@ func (r *Reminders) tellOwners(ctx context.Context, p *policy.Policy, batch []*r
 		return 0, nil, nil
 	}
 	var noted []*reminder
-	defer func() { r.Sent(told, len(messages)-told) }()
+	defer func() { r.Sent("reminder", told, len(messages)-told) }()
 	for i, failed := range r.Mail.Mailer.Send(ctx, messages) {
 		d := open[i]
 		switch {
@@ -74,8 +74,10 @@ func (r *Reminders) tellAdministrator(ctx context.Context, p *policy.Policy, lis
 		return err
 	}
 	if err := r.Mail.Mailer.Send(ctx, []mail.Message{m})[0]; err != nil {
+		r.Sent("digest", 0, 1)
 		return err
 	}
+	r.Sent("digest", 1, 0)
 	for _, d := range list {
 		d.noted.Administrator = r.Now()
 	}

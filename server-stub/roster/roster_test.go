@@ -3,6 +3,7 @@ package roster
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -113,13 +114,72 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestPageBounds: no page has more than may be, whatever is asked for, and none
+// begins behind the last device.
+func TestPageBounds(t *testing.T) {
+	db, err := store.OpenBolt(filepath.Join(t.TempDir(), "records.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	add := func(from, to int) {
+		err := db.Update(t.Context(), func(tx store.Tx) error {
+			for i := from; i < to; i++ {
+				if err := PutDevice(tx, store.Device{ID: fmt.Sprintf("id%04d", i), State: store.Admitted, Joined: noon()}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := func(size uint32, token string) (n int, next string) {
+		resp := &controlv1.ListDevicesResponse{}
+		err := db.View(func(tx store.Tx) error {
+			var wire []byte
+			wire, next = Page(tx, &controlv1.ListDevicesRequest{PageSize: size, PageToken: token}, noon(), nil)
+			return proto.Unmarshal(wire, resp)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(resp.GetDevices()), next
+	}
+	if n, next := page(0, ""); n != 0 || next != "" {
+		t.Errorf("no devices are %d, and go on at %q", n, next)
+	}
+	add(0, maxPage)
+	for _, size := range []uint32{0, maxPage, maxPage + 1, math.MaxUint32} {
+		if n, next := page(size, ""); n != maxPage || next != "" {
+			t.Errorf("a page of %d has %d devices, and goes on at %q", size, n, next)
+		}
+	}
+	add(maxPage, maxPage+1)
+	for _, size := range []uint32{0, maxPage, math.MaxUint32} {
+		n, next := page(size, "")
+		last, end := page(size, next)
+		if n != maxPage || last != 1 || end != "" {
+			t.Errorf("pages of %d have %d and %d devices, and go on at %q", size, n, last, end)
+		}
+	}
+	if n, next := page(0, "id9"); n != 0 || next != "" {
+		t.Errorf("behind the last are %d devices, and more at %q", n, next)
+	}
+}
+
 // TestListedIsWhatIsKnown holds the list beside what the records say in full.
 func TestListedIsWhatIsKnown(t *testing.T) {
 	s := fleet(t)
 	next := noon().Add(time.Hour + 5*time.Nanosecond)
-	for i, got := range list(t, s, &controlv1.ListDevicesRequest{}, func(id []byte) (Contact, bool) {
+	listed := list(t, s, &controlv1.ListDevicesRequest{}, func(id []byte) (Contact, bool) {
 		return Contact{Last: noon(), Next: next, Revision: "r7"}, string(id) == "id1"
-	}) {
+	})
+	if len(listed) != 5 {
+		t.Fatalf("%d devices are listed, want 5", len(listed))
+	}
+	for i, got := range listed {
 		want := &controlv1.Device{}
 		err := s.View(func(tx store.Tx) error {
 			var d store.Device
@@ -128,7 +188,6 @@ func TestListedIsWhatIsKnown(t *testing.T) {
 			}
 			report := &controlv1.SyncRequest{}
 			message, _, _ := store.Stamped(tx.Get(store.Statuses, []byte(d.ID)))
-			want = Describe(d, report)
 			if err := proto.Unmarshal(message, report); err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +27,12 @@ const ledgerChunk = 100
 
 // ListLedger streams the record of all certificates, oldest first.
 func (a *admin) ListLedger(req *controlv1.ListLedgerRequest, stream grpc.ServerStreamingServer[controlv1.ListLedgerResponse]) error {
+	words := []string{ledger.Valid, ledger.Expired, ledger.Revoked, ledger.Replaced}
+	for _, word := range req.GetStatuses() {
+		if !slices.Contains(words, word) {
+			return status.Errorf(codes.InvalidArgument, "%q is no status of a certificate; use one of these: %s.", word, strings.Join(words, ", "))
+		}
+	}
 	var until time.Time
 	if req.GetExpiringWithin() != nil {
 		until = a.now().Add(req.GetExpiringWithin().AsDuration())

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,7 +31,7 @@ func (a *admin) ApplyPolicy(ctx context.Context, req *controlv1.ApplyPolicyReque
 	resp, err := a.applyPolicy(ctx, proposal{
 		rules:    policy.Source{Name: cmp.Or(req.GetPolicyName(), metaRules), Data: req.GetPolicyYaml()},
 		people:   policy.Source{Name: cmp.Or(req.GetPeopleName(), metaPeople), Data: req.GetPeopleCsv()},
-		partners: compile.Partners(req),
+		partners: compile.Partners(req), at: a.now(),
 	}, req.GetDryRun(), false)
 	if bad, ok := errors.AsType[*policy.Error](err); ok {
 		return nil, status.Error(codes.InvalidArgument, bad.Error())
@@ -71,6 +72,8 @@ const (
 	metaPeople = "people.csv"
 	// metaPartners is the files of partners' certificates, as JSON.
 	metaPartners = "partners"
+	// metaApplied is when it was applied, as JSON.
+	metaApplied = "policy.applied"
 	// metaRevision tells other servers that the two have changed.
 	metaRevision = "policy.revision"
 )
@@ -88,15 +91,18 @@ func (s *Server) catalog() policy.Catalog {
 type proposal struct {
 	rules, people policy.Source
 	partners      []policy.PartnerFile
+	// at is the time that partners' certificates are judged by: that of applying, so
+	// that all servers have the same set, whenever they were started.
+	at time.Time
 }
 
-func unnamed(rules, people []byte, partners []policy.PartnerFile) proposal {
-	return proposal{policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, partners}
+func unnamed(rules, people []byte, partners []policy.PartnerFile, at time.Time) proposal {
+	return proposal{policy.Source{Name: metaRules, Data: rules}, policy.Source{Name: metaPeople, Data: people}, partners, at}
 }
 
-func (s *Server) parsePolicy(p proposal) (*policy.Policy, error) {
+func (s *Server) parsePolicy(p proposal, applied bool) (*policy.Policy, error) {
 	catalog := s.catalog()
-	catalog.Partners, catalog.Now = p.partners, s.now()
+	catalog.Partners, catalog.Now, catalog.Applied = p.partners, p.at, applied
 	return policy.Parse(p.rules, p.people, catalog)
 }
 
@@ -137,17 +143,22 @@ func (s *Server) readPolicy() error {
 	var rules, people []byte
 	var partners []policy.PartnerFile
 	var revision string
+	at := s.now() // where an older server applied it
 	err := s.store.View(func(tx store.Tx) error {
 		rules = append(rules, tx.Get(store.Meta, []byte(metaRules))...)
 		people = append(people, tx.Get(store.Meta, []byte(metaPeople))...)
 		revision = string(tx.Get(store.Meta, []byte(metaRevision)))
 		_, err := store.GetJSON(tx, store.Meta, []byte(metaPartners), &partners)
+		if err != nil {
+			return err
+		}
+		_, err = store.GetJSON(tx, store.Meta, []byte(metaApplied), &at)
 		return err
 	})
 	if err != nil || rules == nil {
 		return err
 	}
-	parsed, err := s.parsePolicy(unnamed(rules, people, partners))
+	parsed, err := s.parsePolicy(unnamed(rules, people, partners, at), true)
 	if err != nil {
 		return fmt.Errorf("policy in the records: %w", err)
 	}
@@ -164,7 +175,7 @@ var errApplied = errors.New("a policy is in force already")
 // FirstPolicy checks the files and puts them in force together where none ever
 // were; else it changes nothing. What is wrong is a [policy.Error].
 func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte, partners ...policy.PartnerFile) error {
-	_, err := s.applyPolicy(ctx, unnamed(rules, people, partners), false, true)
+	_, err := s.applyPolicy(ctx, unnamed(rules, people, partners, s.now()), false, true)
 	if errors.Is(err, errApplied) {
 		return s.loadPolicy()
 	}
@@ -173,7 +184,7 @@ func (s *Server) FirstPolicy(ctx context.Context, rules, people []byte, partners
 
 // applyPolicy changes nothing where it fails, with a [policy.Error] for what is wrong in the files.
 func (s *Server) applyPolicy(ctx context.Context, p proposal, dryRun, first bool) (*controlv1.ApplyPolicyResponse, error) {
-	parsed, err := s.parsePolicy(p)
+	parsed, err := s.parsePolicy(p, false)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +222,7 @@ func (s *Server) applyPolicy(ctx context.Context, p proposal, dryRun, first bool
 		tellChanged(tx, "")
 		return errors.Join(
 			tx.Put(store.Meta, []byte(metaRules), p.rules.Data), tx.Put(store.Meta, []byte(metaPeople), p.people.Data),
-			store.PutJSON(tx, store.Meta, []byte(metaPartners), p.partners),
+			store.PutJSON(tx, store.Meta, []byte(metaPartners), p.partners), store.PutJSON(tx, store.Meta, []byte(metaApplied), p.at),
 			tx.Put(store.Meta, []byte(metaRevision), []byte(resp.GetRevision())))
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	controlv1 "smime-agent/proto/control/v1"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/challenge"
 	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/lint"
 	"smime-agent/server-stub/policy"
@@ -38,7 +39,13 @@ func (a *admin) ListRequests(_ context.Context, req *controlv1.ListRequestsReque
 				failed = errors.Join(err, errors.New("list requests: a record is damaged"))
 				return false
 			}
-			resp.Requests = append(resp.Requests, requestInfo(serial, record))
+			info := requestInfo(serial, record)
+			if record.State == store.RequestChallenge {
+				if info.Checks, failed = challenge.Checks(tx, serial); failed != nil {
+					return false
+				}
+			}
+			resp.Requests = append(resp.Requests, info)
 			return len(resp.GetRequests()) < maxRequests
 		})
 		return failed

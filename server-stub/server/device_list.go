@@ -2,7 +2,11 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -16,6 +20,10 @@ import (
 // handed to the caller as they are stored, in wire form: to the encoder they
 // are fields that it need not know.
 func (a *admin) ListDevices(_ context.Context, req *controlv1.ListDevicesRequest) (*controlv1.ListDevicesResponse, error) {
+	words := []string{store.Admitted, store.Waiting, store.Removed}
+	if word := req.GetState(); word != "" && !slices.Contains(words, word) {
+		return nil, status.Errorf(codes.InvalidArgument, "%q is no state of a device; use one of these: %s.", word, strings.Join(words, ", "))
+	}
 	wire, next, err := a.page(req)
 	resp := &controlv1.ListDevicesResponse{NextPageToken: next}
 	resp.ProtoReflect().SetUnknown(wire)

@@ -27,6 +27,9 @@ func (s *Server) newDesk(dial func(context.Context) (publication.Session, error)
 			return ledger.Each(s.store, s.now(), func(tx store.Tx, e *controlv1.LedgerEntry, _ *ledger.View) bool { return visit(tx, e) })
 		},
 		Hold: holding(turn), Release: turn.Release, Dial: dial, Now: s.now, Log: s.log,
+		Changed: func(c publication.Change) {
+			s.audit.Info("DirectoryChanged", "role", "server", "mailbox", c.Mailbox, "state", c.State, "serial", c.Serial, "signed", c.Signed)
+		},
 	}
 }
 

@@ -16,9 +16,11 @@ import (
 	"time"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/administrator"
 	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/authority"
 	"smime-agent/server-stub/ca"
+	"smime-agent/server-stub/challenge"
 	"smime-agent/server-stub/crl"
 	"smime-agent/server-stub/gate"
 	"smime-agent/server-stub/mail"
@@ -100,7 +102,8 @@ type Config struct {
 type Observer interface {
 	Call(method, code string, took time.Duration)
 	Submission(outcome string)
-	Mails(sent, failed int)
+	// Mails counts mails of a kind: "code", "reminder" or "digest".
+	Mails(kind string, sent, failed int)
 	Connection(result string)
 }
 
@@ -135,7 +138,10 @@ type Server struct {
 	desk      *publication.Desk
 	crl       *crl.List
 	reminders *remind.Reminders
-	quit      chan struct{}
+	// administrators says whose certificates are taken.
+	administrators *administrator.Register
+	codes          *challenge.Codes
+	quit           chan struct{}
 	// life ends when quit is closed.
 	life  context.Context
 	end   context.CancelFunc
@@ -183,7 +189,8 @@ func New(c Config) (*Server, error) {
 		func(result gate.Result) { s.observe.Connection(string(result)) }, s.log)
 	of := sha256.Sum256(s.issuer.Certificate().Raw)
 	s.crl = &crl.List{Store: s.store, Signer: s.issuer, Of: hex.EncodeToString(of[:]), Now: s.now, Log: s.log}
-	s.reminders = s.newReminders()
+	s.reminders, s.codes = s.newReminders(), s.newCodes()
+	s.administrators = &administrator.Register{Store: s.store, Now: s.now, Log: s.log}
 	s.desk = s.newDesk(c.Directory)
 	if err := errors.Join(s.own(s.life), s.loadPolicy(), roster.Rebuild(s.life, s.store)); err != nil {
 		s.end()
@@ -287,5 +294,5 @@ type nothing struct{}
 
 func (nothing) Call(string, string, time.Duration) {}
 func (nothing) Submission(string)                  {}
-func (nothing) Mails(int, int)                     {}
+func (nothing) Mails(string, int, int)             {}
 func (nothing) Connection(string)                  {}

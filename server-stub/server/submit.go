@@ -122,7 +122,7 @@ func (s *Server) prepare(ctx context.Context, f *filing) error {
 		Replaces: f.req.GetReplaces(), Reason: f.req.GetReason(), Department: grant.Person.Department, Submitted: f.now,
 	}
 	if grant.Rule.MailboxCheck {
-		if f.open, err = s.unconfirmed(f.device, f.fresh.User, grant.Person.Mailboxes, f.now); err != nil {
+		if f.open, err = s.codes.Unconfirmed(f.device, f.fresh.User, grant.Person.Mailboxes, f.now); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "smime-agent/proto/control/v1"
+	"smime-agent/server-stub/audit"
 	"smime-agent/server-stub/compile"
+	"smime-agent/server-stub/ledger"
 	"smime-agent/server-stub/orders"
 	"smime-agent/server-stub/report"
 	"smime-agent/server-stub/roster"
@@ -94,10 +96,16 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	if same {
 		return nil
 	}
-	err = s.store.Update(ctx, func(tx store.Tx) error { return fileReport(tx, id, req, data, now) })
+	var lines [][]any
+	// Whoever gives up has changed what is filed all the same, and that has its audit line.
+	err = s.store.Update(context.WithoutCancel(ctx), func(tx store.Tx) (err error) {
+		lines, err = fileReport(tx, id, req, data, now)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	s.noteCredentials(ctx, lines)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hash, m.report, m.written, m.revision = hash, req, now, ""
@@ -106,16 +114,19 @@ func (s *Server) takeReport(ctx context.Context, id string, m *member, req *cont
 	return nil
 }
 
-// fileReport keeps the report, and the inventory true when a machine was renamed or updated.
-func fileReport(tx store.Tx, id string, req *controlv1.SyncRequest, data []byte, now time.Time) error {
+// fileReport keeps the report, and the inventory true when a machine was renamed or
+// updated. It gives the audit lines of what is believed otherwise than before.
+func fileReport(tx store.Tx, id string, req *controlv1.SyncRequest, data []byte, now time.Time) (lines [][]any, err error) {
+	store.Prefetch(tx, store.Ref{Bucket: store.Devices, Key: []byte(id)}, store.Ref{Bucket: store.Statuses, Key: []byte(id)})
 	var device store.Device
 	found, err := store.GetJSON(tx, store.Devices, []byte(id), &device)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !found {
-		return judgeState(store.Removed)
+		return nil, judgeState(store.Removed)
 	}
+	before, _, _ := ledger.DecodeStatus(tx.Get(store.Statuses, []byte(id))) // one that is damaged is made good here
 	fresh := device
 	if facts := req.GetFacts(); facts != nil {
 		fresh.Hostname, fresh.OS, fresh.OSVersion = facts.GetHostname(), facts.GetOs(), facts.GetOsVersion()
@@ -124,13 +135,13 @@ func fileReport(tx store.Tx, id string, req *controlv1.SyncRequest, data []byte,
 	if fresh.Hostname != device.Hostname || fresh.OS != device.OS ||
 		fresh.OSVersion != device.OSVersion || fresh.AgentVersion != device.AgentVersion {
 		if err := store.PutJSON(tx, store.Devices, []byte(id), fresh); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := roster.PutReport(tx, fresh, data, now); err != nil {
-		return err
+		return nil, err
 	}
-	return orders.EndProved(tx, id, req)
+	return audit.Credentials(before, req), orders.EndProved(tx, id, req)
 }
 
 func (s *Server) addPolicy(resp *controlv1.SyncResponse, m *member, req *controlv1.SyncRequest, had string) error {

@@ -124,15 +124,28 @@ func (s *Server) note(ctx context.Context, method string, req, resp any, err err
 			return
 		}
 	}
-	from := ""
-	if address != nil {
-		from = address.String()
-	}
-	line := []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
+	line := auditedBy(ctx, err)
 	if err != nil {
 		line = append(line, "refusal", status.Convert(err).Message())
 	}
 	s.audit.Info(method, append(line, fields...)...) //nolint:sloglint // the method's name is the message
+}
+
+// auditedBy begins an audit line: how the call ended, and whose it was.
+func auditedBy(ctx context.Context, err error) []any {
+	who, address := callerOf(ctx)
+	from := ""
+	if address != nil {
+		from = address.String()
+	}
+	return []any{"code", status.Code(err).String(), "role", string(who.Identity.Role), "by", who.Identity.Name, "from", from}
+}
+
+// noteCredentials writes what a report changed of what is believed of credentials.
+func (s *Server) noteCredentials(ctx context.Context, lines [][]any) {
+	for _, fields := range lines {
+		s.audit.Info("CredentialChanged", append(auditedBy(ctx, nil), fields...)...)
+	}
 }
 
 // noteStrangers writes how many refused calls of callers without an identity have no line.
@@ -211,11 +224,14 @@ func (s *Server) authorize(ctx context.Context, fullMethod, method string) (cont
 		return nil, refuse(controlv1.Reason_REASON_IDENTITY_REQUIRED,
 			"%s needs the client certificate of %s of this server.", method, roleText(role))
 	}
+	if role == ca.AdminRole {
+		if err := s.Administrator(ctx, who.Identity); err != nil {
+			return nil, err
+		}
+		return ctx, s.refresh("")
+	}
 	if err := s.inTime(fullMethod, who.Identity.Ends); err != nil {
 		return nil, err
-	}
-	if role == ca.AdminRole {
-		return ctx, s.refresh("")
 	}
 	if err := s.refresh(who.Identity.Name); err != nil {
 		return nil, err
@@ -240,9 +256,13 @@ func (s *Server) inTime(fullMethod string, ends time.Time) error {
 		ends = ends.Add(s.settings.IdentityGrace)
 	}
 	if s.now().After(ends) {
-		return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
+		return errEnded()
 	}
 	return nil
+}
+
+func errEnded() error {
+	return refuse(controlv1.Reason_REASON_IDENTITY_EXPIRED, "The client certificate has ended.")
 }
 
 // refuse makes an error with a reason of the contract.

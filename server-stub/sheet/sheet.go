@@ -7,7 +7,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"strings"
+	"regexp"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,13 +27,16 @@ func Write(out io.Writer, rows [][]string) error {
 	return csv.NewWriter(out).WriteAll(rows)
 }
 
-// inert keeps a spreadsheet from running what a device calls itself as a formula.
+// inert keeps a spreadsheet from running what a device calls itself as a formula:
+// an apostrophe makes it text. Formulas begin with a cell, and cells do so behind
+// other separators too where the spreadsheet expects them, as Excel does
+// semicolons in half of Europe; the quotes that CSV has do not help there.
 func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
+	return formula.ReplaceAllString(cell, "$1'$2")
 }
+
+// formula is what would begin one, also in the wide forms that are taken in East Asia.
+var formula = regexp.MustCompile(`(^|[;\t\r\n])([ "]*[=+\-@＝＋－＠])`)
 
 // Time writes a moment; nothing for one that is not there.
 func Time(t *timestamppb.Timestamp) string {
@@ -67,7 +70,7 @@ func Percent(r *controlv1.CoverageRow) uint32 {
 	if r.GetWanted() == 0 {
 		return 0
 	}
-	return r.GetProved() * 100 / r.GetWanted()
+	return uint32(uint64(r.GetProved()) * 100 / uint64(r.GetWanted())) //nolint:gosec // at most 100, or so
 }
 
 // Wishes are the lines of a coverage report, one for each certificate that somebody is to have.

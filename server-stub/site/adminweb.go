@@ -10,17 +10,16 @@ import (
 	"net/http"
 	"time"
 
-	"smime-agent/server-stub/ca"
 	"smime-agent/server-stub/page"
 )
 
 // adminWeb readies the administrators' page: plain HTTP on an address of this
 // machine alone, else HTTPS with an administrator's certificate.
-func (s *Site) adminWeb(ctx context.Context, address string, certificate *serverCertificate, log *slog.Logger) error {
+func (s *Site) adminWeb(ctx context.Context, address string, o Options) error {
 	if address == "" {
 		return nil
 	}
-	handler, err := page.New(s.Server, log)
+	handler, err := page.New(s.Server, o.Command, o.Log)
 	if err != nil {
 		return err
 	}
@@ -32,17 +31,18 @@ func (s *Site) adminWeb(ctx context.Context, address string, certificate *server
 	tcp, ok := l.Addr().(*net.TCPAddr)
 	s.admin = &http.Server{
 		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	s.AdminAddr = "http://" + l.Addr().String() + "/"
 	if ok && tcp.IP.IsLoopback() {
 		s.admin.Handler = page.Loopback(handler)
+		l = s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l)
 	} else {
 		s.AdminAddr = "https://" + l.Addr().String() + "/"
-		s.admin.Handler = page.Administrators(handler, s.administrator(certificate.now))
-		l = tls.NewListener(l, &tls.Config{
+		s.admin.Handler = page.Administrators(handler, s.administrator)
+		l = tls.NewListener(s.lobby("admin_web", insiders, o.Log).Guard(s.admin, l), &tls.Config{
 			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, ClientCAs: s.Transport.Roots(),
-			GetCertificate: certificate.get, Time: certificate.now,
+			GetCertificate: s.cert.get, Time: s.cert.now,
 		})
 	}
 	s.serving.Go(func() {
@@ -53,18 +53,11 @@ func (s *Site) adminWeb(ctx context.Context, address string, certificate *server
 	return nil
 }
 
-var errAdministrator = errors.New("not an administrator's certificate in force")
-
-// administrator judges a certificate whose key the handshake has proved.
-func (s *Site) administrator(now func() time.Time) func(*x509.Certificate) error {
-	return func(cert *x509.Certificate) error {
-		identity, err := s.Transport.Identify(cert)
-		if err != nil {
-			return err
-		}
-		if identity.Role != ca.AdminRole || now().After(identity.Ends) {
-			return errAdministrator
-		}
-		return nil
+// administrator judges the certificate of a request, whose key the handshake has proved.
+func (s *Site) administrator(r *http.Request, cert *x509.Certificate) error {
+	identity, err := s.Transport.Identify(cert)
+	if err != nil {
+		return err
 	}
+	return s.Server.Administrator(r.Context(), identity)
 }

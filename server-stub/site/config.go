@@ -25,6 +25,9 @@ const (
 	webRootCRL = publish.PathRootCRL
 )
 
+// maxWeb is how many connections of web may be open at once, unless the file says so.
+const maxWeb = 1024
+
 // Config is server.yaml.
 type Config struct {
 	Listen          string   `yaml:"listen"`
@@ -44,9 +47,11 @@ type Config struct {
 	MaxCalls        int      `yaml:"max_calls"`
 	MaxConnections  int      `yaml:"max_connections"`
 	MaxHandshakes   int      `yaml:"max_handshakes"`
-	Mail            Mail     `yaml:"mail"`
-	EST             EST      `yaml:"est"`
-	Store           Records  `yaml:"store"`
+	// MaxWebConnections is how many connections of Web may be open: maxWeb.
+	MaxWebConnections int     `yaml:"max_web_connections"`
+	Mail              Mail    `yaml:"mail"`
+	EST               EST     `yaml:"est"`
+	Store             Records `yaml:"store"`
 	// Directory is where certificates are published.
 	Directory Directory `yaml:"directory"`
 }
@@ -123,6 +128,7 @@ func (c Config) settings() (server.Settings, error) {
 		{"max_calls", "calls may be under way at once", c.MaxCalls, 4096},
 		{"max_connections", "connections may be open at once", c.MaxConnections, 16384},
 		{"max_handshakes", "connections may be in the TLS handshake at once", c.MaxHandshakes, 2048},
+		{"max_web_connections", "connections of web may be open at once", c.MaxWebConnections, maxWeb},
 	} {
 		if f.set < 0 {
 			return s, fmt.Errorf("%s: %w: %s is %d; write how many %s, or leave it out for %d", ConfigFile, ErrConfig, f.name, f.set, f.what, f.standard)
@@ -152,12 +158,15 @@ func (c Config) mailing(dir string) (mail.Outbox, error) {
 	if m.Server == "" {
 		return mail.Outbox{}, nil
 	}
-	if _, err := netmail.ParseAddress(m.From); err != nil {
-		return mail.Outbox{}, fmt.Errorf("%s: mail.from is %q; write the address that mails come from", ConfigFile, m.From)
+	if !bare(m.From) {
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail.from is %q; write the address that mails come from, without a name", ConfigFile, ErrConfig, m.From)
+	}
+	if m.Administrator != "" && !bare(m.Administrator) {
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail.administrator is %q; write one address without a name, or leave it out", ConfigFile, ErrConfig, m.Administrator)
 	}
 	to := mail.Server{Address: m.Server, Security: cmp.Or(m.Security, mail.StartTLS), User: m.User}
 	if err := to.Check(); err != nil {
-		return mail.Outbox{}, fmt.Errorf("%s: mail: %w", ConfigFile, err)
+		return mail.Outbox{}, fmt.Errorf("%s: %w: mail: %w", ConfigFile, ErrConfig, err)
 	}
 	if m.PasswordFile != "" {
 		var err error
@@ -168,14 +177,20 @@ func (c Config) mailing(dir string) (mail.Outbox, error) {
 	if m.CAFile != "" {
 		text, err := os.ReadFile(within(dir, m.CAFile))
 		if err != nil {
-			return mail.Outbox{}, err
+			return mail.Outbox{}, fmt.Errorf("%s: mail.ca_file: %w", ConfigFile, err)
 		}
 		to.Roots = x509.NewCertPool()
 		if !to.Roots.AppendCertsFromPEM(text) {
-			return mail.Outbox{}, fmt.Errorf("%s: no certificate in it", m.CAFile)
+			return mail.Outbox{}, fmt.Errorf("%s: %w: mail.ca_file: there is no certificate in %s", ConfigFile, ErrConfig, m.CAFile)
 		}
 	}
 	return mail.Outbox{Mailer: to, From: m.From, Administrator: m.Administrator}, nil
+}
+
+// bare says that a text is one address and nothing else, as [mail.Message] wants it.
+func bare(address string) bool {
+	parsed, err := netmail.ParseAddress(address)
+	return err == nil && parsed.Address == address && parsed.Name == ""
 }
 
 func within(dir, file string) string {

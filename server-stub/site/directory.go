@@ -55,7 +55,7 @@ func (d Directory) opening(dir string) (func(context.Context) (publication.Sessi
 		}
 	}
 	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("%s: directory: %w", ConfigFile, err)
+		return nil, fmt.Errorf("%s: %w: directory: %w", ConfigFile, ErrConfig, err)
 	}
 	return func(ctx context.Context) (publication.Session, error) {
 		s, err := c.Dial(ctx)

@@ -20,6 +20,12 @@ func (c Config) externals(dir string, now func() time.Time) (map[string]server.E
 		return map[string]server.External{}, nil
 	}
 	est := &authority.EST{URL: c.EST.URL, User: c.EST.User, Anchors: x509.NewCertPool(), Now: now}
+	if err := est.CheckAddress(); err != nil {
+		return nil, fmt.Errorf("%s: %w: est: %w", ConfigFile, ErrConfig, err)
+	}
+	if c.EST.Anchors == "" {
+		return nil, fmt.Errorf("%s: %w: est.anchors is missing; name the PEM file of the roots of what the CA issues", ConfigFile, ErrConfig)
+	}
 	anchors, err := ca.ReadCertificates(within(dir, c.EST.Anchors))
 	if err != nil {
 		return nil, fmt.Errorf("%s: est.anchors: %w", ConfigFile, err)
@@ -36,7 +42,7 @@ func (c Config) externals(dir string, now func() time.Time) (map[string]server.E
 		}
 		identity, err := tls.X509KeyPair([]byte(pair), []byte(pair))
 		if err != nil {
-			return nil, fmt.Errorf("%s: est.identity: %w", ConfigFile, err)
+			return nil, fmt.Errorf("%s: %w: est.identity: %w", ConfigFile, ErrConfig, err)
 		}
 		est.Identity = &identity
 	}
@@ -45,10 +51,13 @@ func (c Config) externals(dir string, now func() time.Time) (map[string]server.E
 			return nil, err
 		}
 	}
+	if (c.EST.User == "") != (c.EST.PasswordFile == "") {
+		return nil, fmt.Errorf("%s: %w: est has one of user and password_file; write both, or neither", ConfigFile, ErrConfig)
+	}
 	if c.EST.CAFile != "" {
 		roots, err := ca.ReadCertificates(within(dir, c.EST.CAFile))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: est.ca_file: %w", ConfigFile, err)
 		}
 		est.ServerRoots = x509.NewCertPool()
 		for _, root := range roots {

@@ -4,6 +4,7 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -74,19 +75,18 @@ type Founding struct {
 	PasswordFile string
 	// RSA makes the S/MIME CAs RSA.
 	RSA bool
-	Now time.Time
+	// Command is how administrators call this program: "server-stub".
+	Command string
+	Now     time.Time
 }
 
 func (f *Founding) complete() error {
 	if f.Organization == "" || len(f.Country) != 2 || f.OrganizationID == "" {
 		return errors.New("organization, country (two letters) and organization identifier are needed")
 	}
-	if f.Listen == "" {
-		f.Listen = defaultListen
-	}
-	if f.Web == "" {
-		f.Web = defaultWeb
-	}
+	f.Command = cmp.Or(f.Command, program)
+	f.Listen = cmp.Or(f.Listen, defaultListen)
+	f.Web = cmp.Or(f.Web, defaultWeb)
 	if len(f.Hosts) == 0 {
 		host, err := os.Hostname()
 		if err != nil {

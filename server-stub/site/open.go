@@ -34,8 +34,10 @@ type Options struct {
 	WebListener net.Listener
 	Now         func() time.Time
 	Log         *slog.Logger
-	Fault       func(method string) error
-	AfterFault  func(method string) error
+	// Command is how administrators call this program: "server-stub".
+	Command    string
+	Fault      func(method string) error
+	AfterFault func(method string) error
 	// Settings, field by field where not 0, stand for those of the configuration.
 	Settings server.Settings
 	// Externals are CAs beside those of the configuration.
@@ -43,6 +45,9 @@ type Options struct {
 	// Mail, where it has a Mailer, stands for that of the configuration.
 	Mail mail.Outbox
 }
+
+// program is the name of this program where nobody gave it another.
+const program = "server-stub"
 
 // Site is a server at work.
 type Site struct {
@@ -84,6 +89,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Command = cmp.Or(o.Command, program)
 	s := &Site{failed: make(chan error, 4), figures: metrics.New()}
 	if err := s.build(ctx, dir, config, o); err != nil {
 		if s.store != nil {
@@ -94,10 +100,10 @@ func Open(ctx context.Context, dir string, o Options) (_ *Site, err error) {
 	if err := s.listen(ctx, config, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := s.adminWeb(ctx, config.AdminWeb, s.cert, o.Log); err != nil {
+	if err := s.adminWeb(ctx, config.AdminWeb, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := s.watch(ctx, config.Metrics, o.Now, o.Log); err != nil {
+	if err := s.watch(ctx, config.Metrics, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -253,6 +259,7 @@ func (s *Site) listen(ctx context.Context, config Config, o Options) error {
 			s.failed <- err
 		}
 	})
+	web = s.lobby("web", cmp.Or(config.MaxWebConnections, maxWeb), o.Log).Guard(s.web, web)
 	s.serving.Go(func() {
 		if err := s.web.Serve(web); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"smime-agent/server-stub/gate"
 )
 
 // auditFile appends lines to a file, and opens it anew when somebody has renamed it.
@@ -62,8 +64,16 @@ func (a *auditFile) Close() error {
 
 func auditLog(to io.Writer) *slog.Logger { return slog.New(slog.NewJSONHandler(to, nil)) }
 
+// insiders is how many connections administrators' HTTP listeners may have.
+const insiders = 128
+
+// lobby bounds the connections of one of the HTTP listeners.
+func (s *Site) lobby(name string, places int, log *slog.Logger) *gate.Lobby {
+	return gate.NewLobby(places, func(r gate.Result) { s.figures.Web(name, string(r)) }, log.With("listener", name))
+}
+
 // watch serves figures and health.
-func (s *Site) watch(ctx context.Context, address string, now func() time.Time, log *slog.Logger) error {
+func (s *Site) watch(ctx context.Context, address string, o Options) error {
 	if err := s.figures.Watch(s.Server); err != nil {
 		return err
 	}
@@ -77,9 +87,10 @@ func (s *Site) watch(ctx context.Context, address string, now func() time.Time, 
 	}
 	s.MetricsAddr = l.Addr().String()
 	s.metrics = &http.Server{
-		Handler: s.figures.Handler(s.Server, now, log), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: s.figures.Handler(s.Server, o.Command, o.Now, o.Log), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
+	l = s.lobby("metrics", insiders, o.Log).Guard(s.metrics, l)
 	s.serving.Go(func() {
 		if err := s.metrics.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err

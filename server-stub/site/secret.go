@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -13,7 +12,12 @@ import (
 var ErrExposed = errors.New("other accounts can read")
 
 // readSecret reads the file of a setting that holds a password or a key, without
-// the end of its line. A file that other accounts can read is [ErrExposed].
+// the end of its line. A file that other accounts can read is [ErrExposed], but for
+// one of root's that a group may read, as libpq has it for keys (its manual, "Client
+// Certificates"): so an operating system hands secrets to a service, be it Debian's group
+// ssl-cert, Kubernetes with an fsGroup, or systemd, whose credentials have mode 0400
+// and an access list (write_credential in its src/core/exec-credential.c), which shows
+// as 0440 (acl(5)).
 func readSecret(dir, setting, file string) (string, error) {
 	text, err := readPrivate(within(dir, file))
 	if err != nil {
@@ -33,7 +37,7 @@ func readPrivate(path string) ([]byte, error) {
 		return nil, err
 	}
 	private := os.FileMode(0o700)
-	if isCredential(path) {
+	if uid, known := ownerOf(info); known && uid == 0 {
 		private |= 0o040
 	}
 	// Where users have no number, as on Windows, the mode says nothing of access lists.
@@ -41,13 +45,4 @@ func readPrivate(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w %s (mode %04o)", ErrExposed, path, mode)
 	}
 	return io.ReadAll(file)
-}
-
-// isCredential says that systemd handed the file to this service (LoadCredential=).
-// Such a file is root's, mode 0400, with an access list that lets the service read
-// it (write_credential in systemd's src/core/exec-credential.c). With an access list,
-// the group's bits show its mask (acl(5)), so the mode reads 0440.
-func isCredential(path string) bool {
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	return dir != "" && filepath.Dir(path) == filepath.Clean(dir)
 }

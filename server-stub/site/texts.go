@@ -36,7 +36,7 @@ own_policy_oid: {{printf "%q" .OwnPolicy}}
 ocsp: true
 
 # Where the records are: in records.db here, unless "postgres" names a database, for more than one machine: as libpq
-# has it, without the password, such as "host=db.example.com dbname=smime user=smime sslmode=verify-full". "server-stub store
+# has it, without the password, such as "host=db.example.com dbname=smime user=smime sslmode=verify-full". "{{.Command}} store
 # copy" moves records.db there.
 store:
   postgres: {{printf "%q" .Postgres}}
@@ -54,6 +54,8 @@ max_calls: 4096
 # back by themselves. An eighth of the connections may be without an identity, half of the handshakes from one address.
 max_connections: 16384
 max_handshakes: 2048
+# The same for the HTTP side, "web": revocation lists and OCSP. Half of them may be from one address.
+max_web_connections: 1024
 
 # Another CA over EST (RFC 7030), for profiles whose policy says "ca: est". Without a URL there is none.
 est:
@@ -65,7 +67,7 @@ est:
   ca_file: ""             # PEM file of the roots of its TLS certificate; empty: the system's
 
 # An LDAP directory where others find the certificates to encrypt to. Without a URL nothing is published;
-# "server-stub directory" shows what became of each mailbox.
+# "{{.Command}} directory" shows what became of each mailbox.
 directory:
   url: ""                 # ldaps://ldap.example.com, ldap://ldap.example.com, or ldapi://%2Frun%2Fslapd%2Fldapi
   security: starttls      # for ldap:// alone; none only for a directory on this machine
@@ -88,8 +90,8 @@ mail:
 `
 
 	policyText = `# Who gets which certificate. After a change:
-#   server-stub policy check    says what is wrong, and what would change
-#   server-stub policy apply    puts it in force
+#   {{.Command}} policy check    says what is wrong, and what would change
+#   {{.Command}} policy apply    puts it in force
 
 organization:
   name: {{printf "%q" .Organization}}
@@ -99,7 +101,7 @@ organization:
 # Whom people may ask; stands in the prompt.
 contact: "helpdesk@example.com"
 
-# auto: issued at once. administrator: each request waits for "server-stub request approve".
+# auto: issued at once. administrator: each request waits for "{{.Command}} request approve".
 approval: auto
 
 # Whether agents make the root trusted for mail in the users' stores.

@@ -156,7 +156,12 @@ func (b *Bolt) Update(ctx context.Context, write func(Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-b.done:
-		return ErrClosed
+		select {
+		case err := <-u.reply: // it was in the last batch
+			return err
+		default:
+			return ErrClosed
+		}
 	}
 }
 

@@ -126,6 +126,20 @@ type MailboxCode struct {
 	Confirmed time.Time `json:"confirmed,omitzero"`
 }
 
+// Administrator is a certificate of an administrator that was used, or, without a
+// serial number, all of a name's that were made before they were revoked.
+type Administrator struct {
+	Name   string `json:"name"`
+	Serial string `json:"serial,omitempty"`
+	// Ends is when the certificate does, Seen when it was used first.
+	Ends time.Time `json:"ends,omitzero"`
+	Seen time.Time `json:"seen,omitzero"`
+	// Revoked is since when it is taken no more, By who said so.
+	Revoked time.Time `json:"revoked,omitzero"`
+	By      string    `json:"by,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+}
+
 // Confirmation is how and when a mailbox was confirmed.
 type Confirmation struct {
 	At time.Time `json:"at"`

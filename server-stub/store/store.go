@@ -36,6 +36,9 @@ const (
 	Directory    Bucket = "directory"    // mailbox in lower case → what became of it in the directory
 	Forwards     Bucket = "forwards"     // serial number of what another CA is asked for → when it may be asked again
 	Roster       Bucket = "roster"       // device ID → what a listing needs of devices and statuses
+	// Administrators has "c", serial number → a certificate that was used or revoked,
+	// and "n", name → all of a name's that were revoked.
+	Administrators Bucket = "administrators"
 )
 
 // Buckets lists them all.
@@ -43,7 +46,7 @@ func Buckets() []Bucket {
 	return []Bucket{
 		Meta, Tokens, Joins, Devices, Statuses, Certificates, Enrollments, Keys,
 		Marks, Pending, Ready, Orders, Events, Reminders, Challenges,
-		Mailboxes, Proofs, Publications, Directory, Forwards, Roster,
+		Mailboxes, Proofs, Publications, Directory, Forwards, Roster, Administrators,
 	}
 }
 

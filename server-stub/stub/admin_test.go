@@ -34,6 +34,22 @@ func (d *device) enroll(t testing.TB, req *controlv1.SubmitRequest) string {
 	return got.GetReference()
 }
 
+// TestUnknownWords: a slip in a filter is no empty list.
+func TestUnknownWords(t *testing.T) {
+	s := start(t, stub.Options{})
+	_, err := s.Admin.ListDevices(t.Context(), &controlv1.ListDevicesRequest{State: "admited"})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "admitted, pending, removed") {
+		t.Errorf("an unknown state gives %v", err)
+	}
+	stream, err := s.Admin.ListLedger(t.Context(), &controlv1.ListLedgerRequest{Statuses: []string{"valid", "expird"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "valid, expired, revoked, replaced") {
+		t.Errorf("an unknown status gives %v", err)
+	}
+}
+
 func TestDeviceFilters(t *testing.T) {
 	c := &clock{}
 	s := start(t, stub.Options{Now: c.now})

@@ -1,6 +1,7 @@
 package stub_test
 
 import (
+	"context"
 	"encoding/base32"
 	"regexp"
 	"strings"
@@ -31,6 +32,26 @@ func mailed(t testing.TB, post *mailtest.Server, n int) []mailtest.Mail {
 	}
 	t.Fatalf("%d mails came, want %d", len(got), n)
 	return nil
+}
+
+// noted waits until it is on record that the mail server took the n-th code of a
+// request, which is after it came, and says what an administrator sees of it then.
+func noted(t testing.TB, s *stub.Server, ref string, n int) *controlv1.MailboxCheck {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		list, err := s.Admin.ListRequests(ctx, &controlv1.ListRequestsRequest{All: true})
+		if err != nil {
+			t.Fatalf("code %d is not noted: %v", n, err)
+		}
+		for _, r := range list.GetRequests() {
+			if checks := r.GetChecks(); r.GetReference() == ref && len(checks) == 1 && int(checks[0].GetMails()) == n {
+				return checks[0]
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // codeIn takes the code from the mail as a person would, and counts its bits.
@@ -146,9 +167,8 @@ func TestChallengeExpires(t *testing.T) {
 			t.Error("the same code is mailed twice")
 		}
 		seen[code] = true
-		// The server notes a mail after the other took it, which nobody can see from
-		// outside; a clock that jumps before that makes the mail one that got lost.
-		time.Sleep(500 * time.Millisecond)
+		// A clock that jumps before the mail is on record makes it one that got lost.
+		noted(t, s, ref, n+1)
 		c.advance(24*time.Hour - time.Minute)
 		if collect().GetChallenge() == nil || len(post.Mails()) != 0 {
 			t.Error("another code is mailed while one is in force")
@@ -271,6 +291,31 @@ func TestChallengeOutlivesTheMailServer(t *testing.T) {
 	}
 	if mails := post.Refused() - before; got.GetRefused() == nil || mails > 8 {
 		t.Errorf("after %d mails that nobody will ever get: %v", mails, got)
+	}
+}
+
+// TestChallengeIsSeen: an administrator sees when a code was mailed, until when it
+// holds, and that a mailbox gets none.
+func TestChallengeIsSeen(t *testing.T) {
+	c := &clock{}
+	post, mailing := mailServer(t)
+	s := start(t, stub.Options{Now: c.now, Mail: mailing, PolicyYAML: checkedPolicy("auto"), PeopleCSV: threePeople})
+	d := admittedDevice(t, s, alice())
+	post.Refuse("alice@example.com", 550)
+	ref := challenged(t, d, 1)
+	got := noted(t, s, ref, 1)
+	if got.GetMailbox() != "alice@example.com" || got.GetMailed() != nil || got.GetConfirmed() != nil || got.GetMaxMails() != 7 {
+		t.Errorf("of a mailbox that takes none: %v", got)
+	}
+	post.Refuse("alice@example.com", 0)
+	c.advance(2 * time.Minute)
+	if _, err := d.Collect(t.Context(), &controlv1.CollectRequest{Reference: ref}); err != nil {
+		t.Fatal(err)
+	}
+	mailed(t, post, 1)
+	got = noted(t, s, ref, 2)
+	if at := got.GetMailed().AsTime(); c.now().Sub(at) > time.Minute || !got.GetExpires().AsTime().After(at.Add(23*time.Hour)) || got.GetConfirmed() != nil {
+		t.Errorf("of one that took it: %v", got)
 	}
 }
 

@@ -87,6 +87,49 @@ func judgeProfiles(t *testing.T, s ca.Settings, useRSA bool, keys map[string]cry
 	}
 }
 
+// TestLongMailbox: an address that is too long for a common name (RFC 5280, appendix A:
+// 64 characters) still gets a certificate of every profile.
+func TestLongMailbox(t *testing.T) {
+	now := time.Now()
+	s := ca.Settings{Reserved: true, CRLURL: "http://pki.example.com/crl", IssuerURL: "http://pki.example.com/ca"}
+	h, err := ca.Found(ca.Founding{
+		Organization: stub.Organization, Country: stub.Country, Settings: s, Now: now,
+		RootCRLURL: "http://pki.example.com/root.crl", RootURL: "http://pki.example.com/root",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	linter, err := lint.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := ca.NewIssuer([]*x509.Certificate{h.Issuing.Cert, h.Root.Cert}, h.Issuing.Key, linter, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge := newOpenSSL(t, h)
+	const host = "@a-very-long-name-of-a-department.example.com"
+	for _, mailbox := range []string{strings.Repeat("x", 64-len(host)) + host, strings.Repeat("x", 65-len(host)) + host, strings.Repeat("x", 64) + host} {
+		for _, profile := range ca.Profiles() {
+			der, err := issuer.Issue(t.Context(), ca.Wanted{
+				Serial: issuer.Serials.Next(now), Profile: profile, Key: p256(t).Public(), Now: now,
+				Subject: ca.Subject{
+					Organization: stub.Organization, OrganizationID: stub.OrganizationID, Country: stub.Country,
+					GivenName: "Alice", Surname: "Example", CommonName: "Alice Example", Mailboxes: []string{mailbox},
+				},
+			})
+			if err != nil {
+				t.Errorf("%s for %d characters: %v", profile.Name, len(mailbox), err)
+				continue
+			}
+			if found := linter.Findings(der); len(found) > 0 {
+				t.Errorf("%s for %d characters: findings %v", profile.Name, len(mailbox), found)
+			}
+			judge.verify(t, profile, ca.P256, der)
+		}
+	}
+}
+
 // openSSL is a judge that none of us wrote.
 type openSSL struct {
 	program, dir string

@@ -122,7 +122,7 @@ func TestDialogsEnd(t *testing.T) {
 			t.Logf("%s: %v", name, err)
 			continue
 		}
-		if took := time.Since(start); err != nil || got != None || took < 900*time.Millisecond || took > 10*time.Second {
+		if took := time.Since(start); err != nil || got != None || took < 900*time.Millisecond || took > time.Minute {
 			t.Errorf("%s: %v, %v after %v", name, got, err, took)
 		}
 	}

@@ -23,6 +23,280 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Administrator struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// In lower-case hex; empty for all certificates of the name that were made until revoked.
+	Serial string                 `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	Ends   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=ends,proto3" json:"ends,omitempty"`
+	// When it was used for the first time.
+	Seen *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=seen,proto3" json:"seen,omitempty"`
+	// Since when it is taken no more; not set while it is.
+	Revoked *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	// Who revoked it, and why.
+	RevokedBy     string `protobuf:"bytes,6,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Administrator) Reset() {
+	*x = Administrator{}
+	mi := &file_control_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Administrator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Administrator) ProtoMessage() {}
+
+func (x *Administrator) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Administrator.ProtoReflect.Descriptor instead.
+func (*Administrator) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Administrator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Administrator) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *Administrator) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *Administrator) GetSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Administrator) GetRevoked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+func (x *Administrator) GetRevokedBy() string {
+	if x != nil {
+		return x.RevokedBy
+	}
+	return ""
+}
+
+func (x *Administrator) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ListAdministratorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAdministratorsRequest) Reset() {
+	*x = ListAdministratorsRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAdministratorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAdministratorsRequest) ProtoMessage() {}
+
+func (x *ListAdministratorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAdministratorsRequest.ProtoReflect.Descriptor instead.
+func (*ListAdministratorsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+type ListAdministratorsResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Administrators []*Administrator       `protobuf:"bytes,1,rep,name=administrators,proto3" json:"administrators,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListAdministratorsResponse) Reset() {
+	*x = ListAdministratorsResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAdministratorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAdministratorsResponse) ProtoMessage() {}
+
+func (x *ListAdministratorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAdministratorsResponse.ProtoReflect.Descriptor instead.
+func (*ListAdministratorsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListAdministratorsResponse) GetAdministrators() []*Administrator {
+	if x != nil {
+		return x.Administrators
+	}
+	return nil
+}
+
+type RevokeAdministratorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// One certificate of the name that was used; empty for all that were made until now.
+	Serial string `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// One sentence, for the record.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAdministratorRequest) Reset() {
+	*x = RevokeAdministratorRequest{}
+	mi := &file_control_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAdministratorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAdministratorRequest) ProtoMessage() {}
+
+func (x *RevokeAdministratorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAdministratorRequest.ProtoReflect.Descriptor instead.
+func (*RevokeAdministratorRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RevokeAdministratorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RevokeAdministratorRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *RevokeAdministratorRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RevokeAdministratorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAdministratorResponse) Reset() {
+	*x = RevokeAdministratorResponse{}
+	mi := &file_control_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAdministratorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAdministratorResponse) ProtoMessage() {}
+
+func (x *RevokeAdministratorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAdministratorResponse.ProtoReflect.Descriptor instead.
+func (*RevokeAdministratorResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Label string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
@@ -38,7 +312,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[0]
+	mi := &file_control_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +324,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[0]
+	mi := &file_control_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +337,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateTokenRequest) GetLabel() string {
@@ -104,7 +378,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[1]
+	mi := &file_control_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -116,7 +390,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[1]
+	mi := &file_control_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -129,7 +403,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -162,7 +436,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_control_v1_admin_proto_msgTypes[2]
+	mi := &file_control_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +448,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[2]
+	mi := &file_control_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +461,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Token) GetId() string {
@@ -254,7 +528,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[3]
+	mi := &file_control_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +540,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[3]
+	mi := &file_control_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +553,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 type ListTokensResponse struct {
@@ -291,7 +565,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[4]
+	mi := &file_control_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +577,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[4]
+	mi := &file_control_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +590,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -335,7 +609,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[5]
+	mi := &file_control_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +621,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[5]
+	mi := &file_control_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +634,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -378,7 +652,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[6]
+	mi := &file_control_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +664,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[6]
+	mi := &file_control_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +677,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type Device struct {
@@ -430,7 +704,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_control_v1_admin_proto_msgTypes[7]
+	mi := &file_control_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +716,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[7]
+	mi := &file_control_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +729,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Device) GetId() string {
@@ -562,7 +836,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[8]
+	mi := &file_control_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +848,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[8]
+	mi := &file_control_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +861,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDevicesRequest) GetPageSize() uint32 {
@@ -649,7 +923,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[9]
+	mi := &file_control_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +935,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[9]
+	mi := &file_control_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +948,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -700,7 +974,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[10]
+	mi := &file_control_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +986,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[10]
+	mi := &file_control_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +999,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetDeviceRequest) GetId() string {
@@ -747,7 +1021,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[11]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1033,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[11]
+	mi := &file_control_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1046,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetDeviceResponse) GetDevice() *Device {
@@ -816,7 +1090,7 @@ type DecideDeviceRequest struct {
 
 func (x *DecideDeviceRequest) Reset() {
 	*x = DecideDeviceRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[12]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1102,7 @@ func (x *DecideDeviceRequest) String() string {
 func (*DecideDeviceRequest) ProtoMessage() {}
 
 func (x *DecideDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[12]
+	mi := &file_control_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1115,7 @@ func (x *DecideDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DecideDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DecideDeviceRequest) GetId() string {
@@ -878,7 +1152,7 @@ type DecideDeviceResponse struct {
 
 func (x *DecideDeviceResponse) Reset() {
 	*x = DecideDeviceResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[13]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1164,7 @@ func (x *DecideDeviceResponse) String() string {
 func (*DecideDeviceResponse) ProtoMessage() {}
 
 func (x *DecideDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[13]
+	mi := &file_control_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1177,7 @@ func (x *DecideDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DecideDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DecideDeviceResponse) GetCertificates() []*LedgerEntry {
@@ -931,7 +1205,7 @@ type AskDeviceRequest struct {
 
 func (x *AskDeviceRequest) Reset() {
 	*x = AskDeviceRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1217,7 @@ func (x *AskDeviceRequest) String() string {
 func (*AskDeviceRequest) ProtoMessage() {}
 
 func (x *AskDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[14]
+	mi := &file_control_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1230,7 @@ func (x *AskDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AskDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AskDeviceRequest) GetDeviceId() string {
@@ -987,7 +1261,7 @@ type AskDeviceResponse struct {
 
 func (x *AskDeviceResponse) Reset() {
 	*x = AskDeviceResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1273,7 @@ func (x *AskDeviceResponse) String() string {
 func (*AskDeviceResponse) ProtoMessage() {}
 
 func (x *AskDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[15]
+	mi := &file_control_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1286,7 @@ func (x *AskDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AskDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AskDeviceResponse) GetReported() bool {
@@ -1045,15 +1319,17 @@ type RequestInfo struct {
 	Mailboxes    []string               `protobuf:"bytes,5,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
 	Profile      string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
 	Submitted    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=submitted,proto3" json:"submitted,omitempty"`
-	// "pending", "issued" or "refused".
-	State         string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// "pending", "issued", "refused", "forwarded" (another CA has it) or "challenge".
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// Where the state is "challenge": each of its mailboxes.
+	Checks        []*MailboxCheck `protobuf:"bytes,9,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestInfo) Reset() {
 	*x = RequestInfo{}
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1341,7 @@ func (x *RequestInfo) String() string {
 func (*RequestInfo) ProtoMessage() {}
 
 func (x *RequestInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[16]
+	mi := &file_control_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1354,7 @@ func (x *RequestInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestInfo.ProtoReflect.Descriptor instead.
 func (*RequestInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RequestInfo) GetReference() string {
@@ -1137,6 +1413,103 @@ func (x *RequestInfo) GetState() string {
 	return ""
 }
 
+func (x *RequestInfo) GetChecks() []*MailboxCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// MailboxCheck is how far the confirmation of a mailbox by codes has come.
+type MailboxCheck struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Mailbox string                 `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// When the mail server took the last code; not set while it has not.
+	Mailed *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=mailed,proto3" json:"mailed,omitempty"`
+	// Until when the last code holds; not set where none is in force.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	// When the mailbox was confirmed.
+	Confirmed *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Codes that were mailed, or never will be since the mail server refuses the
+	// mailbox for good; after max_mails the request is refused.
+	Mails         uint32 `protobuf:"varint,5,opt,name=mails,proto3" json:"mails,omitempty"`
+	MaxMails      uint32 `protobuf:"varint,6,opt,name=max_mails,json=maxMails,proto3" json:"max_mails,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MailboxCheck) Reset() {
+	*x = MailboxCheck{}
+	mi := &file_control_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MailboxCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MailboxCheck) ProtoMessage() {}
+
+func (x *MailboxCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MailboxCheck.ProtoReflect.Descriptor instead.
+func (*MailboxCheck) Descriptor() ([]byte, []int) {
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *MailboxCheck) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *MailboxCheck) GetMailed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Mailed
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetConfirmed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *MailboxCheck) GetMails() uint32 {
+	if x != nil {
+		return x.Mails
+	}
+	return 0
+}
+
+func (x *MailboxCheck) GetMaxMails() uint32 {
+	if x != nil {
+		return x.MaxMails
+	}
+	return 0
+}
+
 type ListRequestsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Also those that are settled.
@@ -1147,7 +1520,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1532,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[17]
+	mi := &file_control_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1545,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListRequestsRequest) GetAll() bool {
@@ -1191,7 +1564,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1576,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[18]
+	mi := &file_control_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1589,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*RequestInfo {
@@ -1238,7 +1611,7 @@ type DecideRequestRequest struct {
 
 func (x *DecideRequestRequest) Reset() {
 	*x = DecideRequestRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1623,7 @@ func (x *DecideRequestRequest) String() string {
 func (*DecideRequestRequest) ProtoMessage() {}
 
 func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[19]
+	mi := &file_control_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1636,7 @@ func (x *DecideRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequestRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DecideRequestRequest) GetReference() string {
@@ -1295,7 +1668,7 @@ type DecideRequestResponse struct {
 
 func (x *DecideRequestResponse) Reset() {
 	*x = DecideRequestResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1680,7 @@ func (x *DecideRequestResponse) String() string {
 func (*DecideRequestResponse) ProtoMessage() {}
 
 func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[20]
+	mi := &file_control_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1693,7 @@ func (x *DecideRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequestResponse.ProtoReflect.Descriptor instead.
 func (*DecideRequestResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 // LedgerEntry is one certificate in the record that companies keep.
@@ -1367,7 +1740,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1752,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[21]
+	mi := &file_control_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1765,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LedgerEntry) GetSerial() string {
@@ -1601,7 +1974,7 @@ type ListLedgerRequest struct {
 
 func (x *ListLedgerRequest) Reset() {
 	*x = ListLedgerRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1986,7 @@ func (x *ListLedgerRequest) String() string {
 func (*ListLedgerRequest) ProtoMessage() {}
 
 func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[22]
+	mi := &file_control_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1999,7 @@ func (x *ListLedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerRequest.ProtoReflect.Descriptor instead.
 func (*ListLedgerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListLedgerRequest) GetExpiringWithin() *durationpb.Duration {
@@ -1680,7 +2053,7 @@ type ListLedgerResponse struct {
 
 func (x *ListLedgerResponse) Reset() {
 	*x = ListLedgerResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +2065,7 @@ func (x *ListLedgerResponse) String() string {
 func (*ListLedgerResponse) ProtoMessage() {}
 
 func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[23]
+	mi := &file_control_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +2078,7 @@ func (x *ListLedgerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLedgerResponse.ProtoReflect.Descriptor instead.
 func (*ListLedgerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListLedgerResponse) GetEntries() []*LedgerEntry {
@@ -1724,7 +2097,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +2109,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[24]
+	mi := &file_control_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +2122,7 @@ func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCertificateRequest.ProtoReflect.Descriptor instead.
 func (*GetCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetCertificateRequest) GetSerial() string {
@@ -1771,7 +2144,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +2156,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[25]
+	mi := &file_control_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +2169,7 @@ func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCertificateResponse.ProtoReflect.Descriptor instead.
 func (*GetCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetCertificateResponse) GetEntry() *LedgerEntry {
@@ -1829,7 +2202,7 @@ type HistoryLine struct {
 
 func (x *HistoryLine) Reset() {
 	*x = HistoryLine{}
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +2214,7 @@ func (x *HistoryLine) String() string {
 func (*HistoryLine) ProtoMessage() {}
 
 func (x *HistoryLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[26]
+	mi := &file_control_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +2227,7 @@ func (x *HistoryLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryLine.ProtoReflect.Descriptor instead.
 func (*HistoryLine) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HistoryLine) GetAt() *timestamppb.Timestamp {
@@ -1899,7 +2272,7 @@ type GetCoverageRequest struct {
 
 func (x *GetCoverageRequest) Reset() {
 	*x = GetCoverageRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2284,7 @@ func (x *GetCoverageRequest) String() string {
 func (*GetCoverageRequest) ProtoMessage() {}
 
 func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[27]
+	mi := &file_control_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2297,7 @@ func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
 func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetCoverageRequest) GetSilentFor() *durationpb.Duration {
@@ -1968,7 +2341,7 @@ type GetCoverageResponse struct {
 
 func (x *GetCoverageResponse) Reset() {
 	*x = GetCoverageResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2353,7 @@ func (x *GetCoverageResponse) String() string {
 func (*GetCoverageResponse) ProtoMessage() {}
 
 func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[28]
+	mi := &file_control_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2366,7 @@ func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
 func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetCoverageResponse) GetAt() *timestamppb.Timestamp {
@@ -2076,7 +2449,7 @@ type CoverageRow struct {
 
 func (x *CoverageRow) Reset() {
 	*x = CoverageRow{}
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2461,7 @@ func (x *CoverageRow) String() string {
 func (*CoverageRow) ProtoMessage() {}
 
 func (x *CoverageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[29]
+	mi := &file_control_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2474,7 @@ func (x *CoverageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRow.ProtoReflect.Descriptor instead.
 func (*CoverageRow) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CoverageRow) GetDepartment() string {
@@ -2190,7 +2563,7 @@ type CoverageWish struct {
 
 func (x *CoverageWish) Reset() {
 	*x = CoverageWish{}
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2575,7 @@ func (x *CoverageWish) String() string {
 func (*CoverageWish) ProtoMessage() {}
 
 func (x *CoverageWish) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[30]
+	mi := &file_control_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2588,7 @@ func (x *CoverageWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageWish.ProtoReflect.Descriptor instead.
 func (*CoverageWish) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CoverageWish) GetDepartment() string {
@@ -2313,7 +2686,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2698,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[31]
+	mi := &file_control_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2711,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevokeRequest) GetSerial() string {
@@ -2363,7 +2736,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2748,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[32]
+	mi := &file_control_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2761,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 // Leaver is a certificate in force without a claim to it.
@@ -2407,7 +2780,7 @@ type Leaver struct {
 
 func (x *Leaver) Reset() {
 	*x = Leaver{}
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2792,7 @@ func (x *Leaver) String() string {
 func (*Leaver) ProtoMessage() {}
 
 func (x *Leaver) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[33]
+	mi := &file_control_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2805,7 @@ func (x *Leaver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaver.ProtoReflect.Descriptor instead.
 func (*Leaver) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Leaver) GetEntry() *LedgerEntry {
@@ -2476,7 +2849,7 @@ type ListLeaversRequest struct {
 
 func (x *ListLeaversRequest) Reset() {
 	*x = ListLeaversRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2861,7 @@ func (x *ListLeaversRequest) String() string {
 func (*ListLeaversRequest) ProtoMessage() {}
 
 func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[34]
+	mi := &file_control_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2874,7 @@ func (x *ListLeaversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversRequest.ProtoReflect.Descriptor instead.
 func (*ListLeaversRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListLeaversRequest) GetRevokeReason() string {
@@ -2530,7 +2903,7 @@ type ListLeaversResponse struct {
 
 func (x *ListLeaversResponse) Reset() {
 	*x = ListLeaversResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2915,7 @@ func (x *ListLeaversResponse) String() string {
 func (*ListLeaversResponse) ProtoMessage() {}
 
 func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[35]
+	mi := &file_control_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2928,7 @@ func (x *ListLeaversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeaversResponse.ProtoReflect.Descriptor instead.
 func (*ListLeaversResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListLeaversResponse) GetLeavers() []*Leaver {
@@ -2582,7 +2955,7 @@ type InstructRequest struct {
 
 func (x *InstructRequest) Reset() {
 	*x = InstructRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[36]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2967,7 @@ func (x *InstructRequest) String() string {
 func (*InstructRequest) ProtoMessage() {}
 
 func (x *InstructRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[36]
+	mi := &file_control_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2980,7 @@ func (x *InstructRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructRequest.ProtoReflect.Descriptor instead.
 func (*InstructRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *InstructRequest) GetDeviceId() string {
@@ -2633,7 +3006,7 @@ type InstructResponse struct {
 
 func (x *InstructResponse) Reset() {
 	*x = InstructResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[37]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +3018,7 @@ func (x *InstructResponse) String() string {
 func (*InstructResponse) ProtoMessage() {}
 
 func (x *InstructResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[37]
+	mi := &file_control_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +3031,7 @@ func (x *InstructResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructResponse.ProtoReflect.Descriptor instead.
 func (*InstructResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InstructResponse) GetOrderId() string {
@@ -2684,7 +3057,7 @@ type ApplyPolicyRequest struct {
 
 func (x *ApplyPolicyRequest) Reset() {
 	*x = ApplyPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[38]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +3069,7 @@ func (x *ApplyPolicyRequest) String() string {
 func (*ApplyPolicyRequest) ProtoMessage() {}
 
 func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[38]
+	mi := &file_control_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +3082,7 @@ func (x *ApplyPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApplyPolicyRequest) GetPeopleCsv() []byte {
@@ -2766,7 +3139,7 @@ type PartnerFile struct {
 
 func (x *PartnerFile) Reset() {
 	*x = PartnerFile{}
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +3151,7 @@ func (x *PartnerFile) String() string {
 func (*PartnerFile) ProtoMessage() {}
 
 func (x *PartnerFile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[39]
+	mi := &file_control_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +3164,7 @@ func (x *PartnerFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFile.ProtoReflect.Descriptor instead.
 func (*PartnerFile) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PartnerFile) GetName() string {
@@ -2816,7 +3189,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +3201,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[40]
+	mi := &file_control_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3214,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 type BackupResponse struct {
@@ -2856,7 +3229,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +3241,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[41]
+	mi := &file_control_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3254,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *BackupResponse) GetPiece() []byte {
@@ -2907,7 +3280,7 @@ type UploadPolicyRequest struct {
 
 func (x *UploadPolicyRequest) Reset() {
 	*x = UploadPolicyRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3292,7 @@ func (x *UploadPolicyRequest) String() string {
 func (*UploadPolicyRequest) ProtoMessage() {}
 
 func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[42]
+	mi := &file_control_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3305,7 @@ func (x *UploadPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UploadPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UploadPolicyRequest) GetPart() *ApplyPolicyRequest {
@@ -2951,7 +3324,7 @@ type UploadPolicyResponse struct {
 
 func (x *UploadPolicyResponse) Reset() {
 	*x = UploadPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3336,7 @@ func (x *UploadPolicyResponse) String() string {
 func (*UploadPolicyResponse) ProtoMessage() {}
 
 func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[43]
+	mi := &file_control_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3349,7 @@ func (x *UploadPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UploadPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UploadPolicyResponse) GetResult() *ApplyPolicyResponse {
@@ -3001,7 +3374,7 @@ type ApplyPolicyResponse struct {
 
 func (x *ApplyPolicyResponse) Reset() {
 	*x = ApplyPolicyResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3386,7 @@ func (x *ApplyPolicyResponse) String() string {
 func (*ApplyPolicyResponse) ProtoMessage() {}
 
 func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[44]
+	mi := &file_control_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3399,7 @@ func (x *ApplyPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ApplyPolicyResponse) GetRevision() string {
@@ -3080,7 +3453,7 @@ type PolicyEffect struct {
 
 func (x *PolicyEffect) Reset() {
 	*x = PolicyEffect{}
-	mi := &file_control_v1_admin_proto_msgTypes[45]
+	mi := &file_control_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3465,7 @@ func (x *PolicyEffect) String() string {
 func (*PolicyEffect) ProtoMessage() {}
 
 func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[45]
+	mi := &file_control_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3478,7 @@ func (x *PolicyEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyEffect.ProtoReflect.Descriptor instead.
 func (*PolicyEffect) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PolicyEffect) GetKind() string {
@@ -3157,7 +3530,7 @@ type ListPublicationsRequest struct {
 
 func (x *ListPublicationsRequest) Reset() {
 	*x = ListPublicationsRequest{}
-	mi := &file_control_v1_admin_proto_msgTypes[46]
+	mi := &file_control_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3542,7 @@ func (x *ListPublicationsRequest) String() string {
 func (*ListPublicationsRequest) ProtoMessage() {}
 
 func (x *ListPublicationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[46]
+	mi := &file_control_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3555,7 @@ func (x *ListPublicationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPublicationsRequest.ProtoReflect.Descriptor instead.
 func (*ListPublicationsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListPublicationsRequest) GetMatches() string {
@@ -3215,7 +3588,7 @@ type ListPublicationsResponse struct {
 
 func (x *ListPublicationsResponse) Reset() {
 	*x = ListPublicationsResponse{}
-	mi := &file_control_v1_admin_proto_msgTypes[47]
+	mi := &file_control_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3600,7 @@ func (x *ListPublicationsResponse) String() string {
 func (*ListPublicationsResponse) ProtoMessage() {}
 
 func (x *ListPublicationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[47]
+	mi := &file_control_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3613,7 @@ func (x *ListPublicationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPublicationsResponse.ProtoReflect.Descriptor instead.
 func (*ListPublicationsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListPublicationsResponse) GetPublications() []*Publication {
@@ -3278,7 +3651,7 @@ type Publication struct {
 
 func (x *Publication) Reset() {
 	*x = Publication{}
-	mi := &file_control_v1_admin_proto_msgTypes[48]
+	mi := &file_control_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3663,7 @@ func (x *Publication) String() string {
 func (*Publication) ProtoMessage() {}
 
 func (x *Publication) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_admin_proto_msgTypes[48]
+	mi := &file_control_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3676,7 @@ func (x *Publication) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publication.ProtoReflect.Descriptor instead.
 func (*Publication) Descriptor() ([]byte, []int) {
-	return file_control_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Publication) GetMailbox() string {
@@ -3395,7 +3768,24 @@ var File_control_v1_admin_proto protoreflect.FileDescriptor
 const file_control_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16control/v1/admin.proto\x12\n" +
-	"control.v1\x1a\x18control/v1/control.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n" +
+	"control.v1\x1a\x18control/v1/control.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n" +
+	"\rAdministrator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12.\n" +
+	"\x04ends\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x12.\n" +
+	"\x04seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x124\n" +
+	"\arevoked\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\arevoked\x12\x1d\n" +
+	"\n" +
+	"revoked_by\x18\x06 \x01(\tR\trevokedBy\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"\x1b\n" +
+	"\x19ListAdministratorsRequest\"_\n" +
+	"\x1aListAdministratorsResponse\x12A\n" +
+	"\x0eadministrators\x18\x01 \x03(\v2\x19.control.v1.AdministratorR\x0eadministrators\"`\n" +
+	"\x1aRevokeAdministratorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x1d\n" +
+	"\x1bRevokeAdministratorResponse\"\x9b\x01\n" +
 	"\x12CreateTokenRequest\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x19\n" +
 	"\bmax_uses\x18\x02 \x01(\rR\amaxUses\x12-\n" +
@@ -3468,7 +3858,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\x11AskDeviceResponse\x12\x1a\n" +
 	"\breported\x18\x01 \x01(\bR\breported\x126\n" +
 	"\bexpected\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bexpected\x125\n" +
-	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\x89\x02\n" +
+	"\x06device\x18\x03 \x01(\v2\x1d.control.v1.GetDeviceResponseR\x06device\"\xbb\x02\n" +
 	"\vRequestInfo\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12#\n" +
@@ -3477,7 +3867,15 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\tmailboxes\x18\x05 \x03(\tR\tmailboxes\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x128\n" +
 	"\tsubmitted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tsubmitted\x12\x14\n" +
-	"\x05state\x18\b \x01(\tR\x05state\"'\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x120\n" +
+	"\x06checks\x18\t \x03(\v2\x18.control.v1.MailboxCheckR\x06checks\"\xff\x01\n" +
+	"\fMailboxCheck\x12\x18\n" +
+	"\amailbox\x18\x01 \x01(\tR\amailbox\x122\n" +
+	"\x06mailed\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06mailed\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x128\n" +
+	"\tconfirmed\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12\x14\n" +
+	"\x05mails\x18\x05 \x01(\rR\x05mails\x12\x1b\n" +
+	"\tmax_mails\x18\x06 \x01(\rR\bmaxMails\"'\n" +
 	"\x13ListRequestsRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\"K\n" +
 	"\x14ListRequestsResponse\x123\n" +
@@ -3661,7 +4059,7 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\bhostname\x18\n" +
 	" \x01(\tR\bhostname\x12\x14\n" +
 	"\x05chain\x18\v \x03(\fR\x05chain\x12\x14\n" +
-	"\x05value\x18\f \x01(\fR\x05value2\xf4\v\n" +
+	"\x05value\x18\f \x01(\fR\x05value2\xc1\r\n" +
 	"\fAdminService\x12N\n" +
 	"\vCreateToken\x12\x1e.control.v1.CreateTokenRequest\x1a\x1f.control.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
@@ -3683,7 +4081,9 @@ const file_control_v1_admin_proto_rawDesc = "" +
 	"\vApplyPolicy\x12\x1e.control.v1.ApplyPolicyRequest\x1a\x1f.control.v1.ApplyPolicyResponse\x12S\n" +
 	"\fUploadPolicy\x12\x1f.control.v1.UploadPolicyRequest\x1a .control.v1.UploadPolicyResponse(\x01\x12A\n" +
 	"\x06Backup\x12\x19.control.v1.BackupRequest\x1a\x1a.control.v1.BackupResponse0\x01\x12_\n" +
-	"\x10ListPublications\x12#.control.v1.ListPublicationsRequest\x1a$.control.v1.ListPublicationsResponse0\x01B(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
+	"\x10ListPublications\x12#.control.v1.ListPublicationsRequest\x1a$.control.v1.ListPublicationsResponse0\x01\x12c\n" +
+	"\x12ListAdministrators\x12%.control.v1.ListAdministratorsRequest\x1a&.control.v1.ListAdministratorsResponse\x12f\n" +
+	"\x13RevokeAdministrator\x12&.control.v1.RevokeAdministratorRequest\x1a'.control.v1.RevokeAdministratorResponseB(Z&smime-agent/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_admin_proto_rawDescOnce sync.Once
@@ -3697,164 +4097,182 @@ func file_control_v1_admin_proto_rawDescGZIP() []byte {
 	return file_control_v1_admin_proto_rawDescData
 }
 
-var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_control_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_control_v1_admin_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),       // 0: control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 1: control.v1.CreateTokenResponse
-	(*Token)(nil),                    // 2: control.v1.Token
-	(*ListTokensRequest)(nil),        // 3: control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 4: control.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 5: control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 6: control.v1.RevokeTokenResponse
-	(*Device)(nil),                   // 7: control.v1.Device
-	(*ListDevicesRequest)(nil),       // 8: control.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),      // 9: control.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),         // 10: control.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),        // 11: control.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),      // 12: control.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),     // 13: control.v1.DecideDeviceResponse
-	(*AskDeviceRequest)(nil),         // 14: control.v1.AskDeviceRequest
-	(*AskDeviceResponse)(nil),        // 15: control.v1.AskDeviceResponse
-	(*RequestInfo)(nil),              // 16: control.v1.RequestInfo
-	(*ListRequestsRequest)(nil),      // 17: control.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),     // 18: control.v1.ListRequestsResponse
-	(*DecideRequestRequest)(nil),     // 19: control.v1.DecideRequestRequest
-	(*DecideRequestResponse)(nil),    // 20: control.v1.DecideRequestResponse
-	(*LedgerEntry)(nil),              // 21: control.v1.LedgerEntry
-	(*ListLedgerRequest)(nil),        // 22: control.v1.ListLedgerRequest
-	(*ListLedgerResponse)(nil),       // 23: control.v1.ListLedgerResponse
-	(*GetCertificateRequest)(nil),    // 24: control.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),   // 25: control.v1.GetCertificateResponse
-	(*HistoryLine)(nil),              // 26: control.v1.HistoryLine
-	(*GetCoverageRequest)(nil),       // 27: control.v1.GetCoverageRequest
-	(*GetCoverageResponse)(nil),      // 28: control.v1.GetCoverageResponse
-	(*CoverageRow)(nil),              // 29: control.v1.CoverageRow
-	(*CoverageWish)(nil),             // 30: control.v1.CoverageWish
-	(*RevokeRequest)(nil),            // 31: control.v1.RevokeRequest
-	(*RevokeResponse)(nil),           // 32: control.v1.RevokeResponse
-	(*Leaver)(nil),                   // 33: control.v1.Leaver
-	(*ListLeaversRequest)(nil),       // 34: control.v1.ListLeaversRequest
-	(*ListLeaversResponse)(nil),      // 35: control.v1.ListLeaversResponse
-	(*InstructRequest)(nil),          // 36: control.v1.InstructRequest
-	(*InstructResponse)(nil),         // 37: control.v1.InstructResponse
-	(*ApplyPolicyRequest)(nil),       // 38: control.v1.ApplyPolicyRequest
-	(*PartnerFile)(nil),              // 39: control.v1.PartnerFile
-	(*BackupRequest)(nil),            // 40: control.v1.BackupRequest
-	(*BackupResponse)(nil),           // 41: control.v1.BackupResponse
-	(*UploadPolicyRequest)(nil),      // 42: control.v1.UploadPolicyRequest
-	(*UploadPolicyResponse)(nil),     // 43: control.v1.UploadPolicyResponse
-	(*ApplyPolicyResponse)(nil),      // 44: control.v1.ApplyPolicyResponse
-	(*PolicyEffect)(nil),             // 45: control.v1.PolicyEffect
-	(*ListPublicationsRequest)(nil),  // 46: control.v1.ListPublicationsRequest
-	(*ListPublicationsResponse)(nil), // 47: control.v1.ListPublicationsResponse
-	(*Publication)(nil),              // 48: control.v1.Publication
-	(*durationpb.Duration)(nil),      // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 50: google.protobuf.Timestamp
-	(*DeviceFacts)(nil),              // 51: control.v1.DeviceFacts
-	(*ConditionReport)(nil),          // 52: control.v1.ConditionReport
-	(*UserPresence)(nil),             // 53: control.v1.UserPresence
-	(*CredentialReport)(nil),         // 54: control.v1.CredentialReport
-	(*Event)(nil),                    // 55: control.v1.Event
-	(*ProofReport)(nil),              // 56: control.v1.ProofReport
-	(*Order)(nil),                    // 57: control.v1.Order
+	(*Administrator)(nil),               // 0: control.v1.Administrator
+	(*ListAdministratorsRequest)(nil),   // 1: control.v1.ListAdministratorsRequest
+	(*ListAdministratorsResponse)(nil),  // 2: control.v1.ListAdministratorsResponse
+	(*RevokeAdministratorRequest)(nil),  // 3: control.v1.RevokeAdministratorRequest
+	(*RevokeAdministratorResponse)(nil), // 4: control.v1.RevokeAdministratorResponse
+	(*CreateTokenRequest)(nil),          // 5: control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),         // 6: control.v1.CreateTokenResponse
+	(*Token)(nil),                       // 7: control.v1.Token
+	(*ListTokensRequest)(nil),           // 8: control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),          // 9: control.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),          // 10: control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),         // 11: control.v1.RevokeTokenResponse
+	(*Device)(nil),                      // 12: control.v1.Device
+	(*ListDevicesRequest)(nil),          // 13: control.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),         // 14: control.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),            // 15: control.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),           // 16: control.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),         // 17: control.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),        // 18: control.v1.DecideDeviceResponse
+	(*AskDeviceRequest)(nil),            // 19: control.v1.AskDeviceRequest
+	(*AskDeviceResponse)(nil),           // 20: control.v1.AskDeviceResponse
+	(*RequestInfo)(nil),                 // 21: control.v1.RequestInfo
+	(*MailboxCheck)(nil),                // 22: control.v1.MailboxCheck
+	(*ListRequestsRequest)(nil),         // 23: control.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),        // 24: control.v1.ListRequestsResponse
+	(*DecideRequestRequest)(nil),        // 25: control.v1.DecideRequestRequest
+	(*DecideRequestResponse)(nil),       // 26: control.v1.DecideRequestResponse
+	(*LedgerEntry)(nil),                 // 27: control.v1.LedgerEntry
+	(*ListLedgerRequest)(nil),           // 28: control.v1.ListLedgerRequest
+	(*ListLedgerResponse)(nil),          // 29: control.v1.ListLedgerResponse
+	(*GetCertificateRequest)(nil),       // 30: control.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),      // 31: control.v1.GetCertificateResponse
+	(*HistoryLine)(nil),                 // 32: control.v1.HistoryLine
+	(*GetCoverageRequest)(nil),          // 33: control.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),         // 34: control.v1.GetCoverageResponse
+	(*CoverageRow)(nil),                 // 35: control.v1.CoverageRow
+	(*CoverageWish)(nil),                // 36: control.v1.CoverageWish
+	(*RevokeRequest)(nil),               // 37: control.v1.RevokeRequest
+	(*RevokeResponse)(nil),              // 38: control.v1.RevokeResponse
+	(*Leaver)(nil),                      // 39: control.v1.Leaver
+	(*ListLeaversRequest)(nil),          // 40: control.v1.ListLeaversRequest
+	(*ListLeaversResponse)(nil),         // 41: control.v1.ListLeaversResponse
+	(*InstructRequest)(nil),             // 42: control.v1.InstructRequest
+	(*InstructResponse)(nil),            // 43: control.v1.InstructResponse
+	(*ApplyPolicyRequest)(nil),          // 44: control.v1.ApplyPolicyRequest
+	(*PartnerFile)(nil),                 // 45: control.v1.PartnerFile
+	(*BackupRequest)(nil),               // 46: control.v1.BackupRequest
+	(*BackupResponse)(nil),              // 47: control.v1.BackupResponse
+	(*UploadPolicyRequest)(nil),         // 48: control.v1.UploadPolicyRequest
+	(*UploadPolicyResponse)(nil),        // 49: control.v1.UploadPolicyResponse
+	(*ApplyPolicyResponse)(nil),         // 50: control.v1.ApplyPolicyResponse
+	(*PolicyEffect)(nil),                // 51: control.v1.PolicyEffect
+	(*ListPublicationsRequest)(nil),     // 52: control.v1.ListPublicationsRequest
+	(*ListPublicationsResponse)(nil),    // 53: control.v1.ListPublicationsResponse
+	(*Publication)(nil),                 // 54: control.v1.Publication
+	(*timestamppb.Timestamp)(nil),       // 55: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 56: google.protobuf.Duration
+	(*DeviceFacts)(nil),                 // 57: control.v1.DeviceFacts
+	(*ConditionReport)(nil),             // 58: control.v1.ConditionReport
+	(*UserPresence)(nil),                // 59: control.v1.UserPresence
+	(*CredentialReport)(nil),            // 60: control.v1.CredentialReport
+	(*Event)(nil),                       // 61: control.v1.Event
+	(*ProofReport)(nil),                 // 62: control.v1.ProofReport
+	(*Order)(nil),                       // 63: control.v1.Order
 }
 var file_control_v1_admin_proto_depIdxs = []int32{
-	49, // 0: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
-	2,  // 1: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
-	50, // 2: control.v1.Token.created:type_name -> google.protobuf.Timestamp
-	50, // 3: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	2,  // 4: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
-	51, // 5: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
-	50, // 6: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
-	50, // 7: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
-	50, // 8: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
-	52, // 9: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
-	50, // 10: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
-	49, // 11: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
-	7,  // 12: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
-	7,  // 13: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
-	53, // 14: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
-	54, // 15: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
-	55, // 16: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
-	21, // 17: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
-	49, // 18: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
-	50, // 19: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
-	11, // 20: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
-	50, // 21: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
-	16, // 22: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
-	50, // 23: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
-	50, // 24: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
-	56, // 25: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
-	50, // 26: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	50, // 27: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
-	49, // 28: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
-	21, // 29: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
-	21, // 30: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
-	26, // 31: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
-	50, // 32: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
-	49, // 33: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
-	49, // 34: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
-	50, // 35: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
-	29, // 36: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
-	29, // 37: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
-	30, // 38: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
-	7,  // 39: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
-	50, // 40: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
-	50, // 41: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
-	21, // 42: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
-	33, // 43: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
-	57, // 44: control.v1.InstructRequest.order:type_name -> control.v1.Order
-	39, // 45: control.v1.ApplyPolicyRequest.partners:type_name -> control.v1.PartnerFile
-	38, // 46: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
-	44, // 47: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
-	45, // 48: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
-	48, // 49: control.v1.ListPublicationsResponse.publications:type_name -> control.v1.Publication
-	50, // 50: control.v1.Publication.not_after:type_name -> google.protobuf.Timestamp
-	50, // 51: control.v1.Publication.seen:type_name -> google.protobuf.Timestamp
-	50, // 52: control.v1.Publication.next_try:type_name -> google.protobuf.Timestamp
-	0,  // 53: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
-	3,  // 54: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
-	5,  // 55: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
-	8,  // 56: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
-	10, // 57: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
-	12, // 58: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
-	14, // 59: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
-	17, // 60: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
-	19, // 61: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
-	22, // 62: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
-	24, // 63: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
-	27, // 64: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
-	31, // 65: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
-	34, // 66: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
-	36, // 67: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
-	38, // 68: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
-	42, // 69: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
-	40, // 70: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
-	46, // 71: control.v1.AdminService.ListPublications:input_type -> control.v1.ListPublicationsRequest
-	1,  // 72: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
-	4,  // 73: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
-	6,  // 74: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
-	9,  // 75: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
-	11, // 76: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
-	13, // 77: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
-	15, // 78: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
-	18, // 79: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
-	20, // 80: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
-	23, // 81: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
-	25, // 82: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
-	28, // 83: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
-	32, // 84: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
-	35, // 85: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
-	37, // 86: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
-	44, // 87: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
-	43, // 88: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
-	41, // 89: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
-	47, // 90: control.v1.AdminService.ListPublications:output_type -> control.v1.ListPublicationsResponse
-	72, // [72:91] is the sub-list for method output_type
-	53, // [53:72] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	55, // 0: control.v1.Administrator.ends:type_name -> google.protobuf.Timestamp
+	55, // 1: control.v1.Administrator.seen:type_name -> google.protobuf.Timestamp
+	55, // 2: control.v1.Administrator.revoked:type_name -> google.protobuf.Timestamp
+	0,  // 3: control.v1.ListAdministratorsResponse.administrators:type_name -> control.v1.Administrator
+	56, // 4: control.v1.CreateTokenRequest.life:type_name -> google.protobuf.Duration
+	7,  // 5: control.v1.CreateTokenResponse.info:type_name -> control.v1.Token
+	55, // 6: control.v1.Token.created:type_name -> google.protobuf.Timestamp
+	55, // 7: control.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	7,  // 8: control.v1.ListTokensResponse.tokens:type_name -> control.v1.Token
+	57, // 9: control.v1.Device.facts:type_name -> control.v1.DeviceFacts
+	55, // 10: control.v1.Device.joined:type_name -> google.protobuf.Timestamp
+	55, // 11: control.v1.Device.last_contact:type_name -> google.protobuf.Timestamp
+	55, // 12: control.v1.Device.identity_ends:type_name -> google.protobuf.Timestamp
+	58, // 13: control.v1.Device.conditions:type_name -> control.v1.ConditionReport
+	55, // 14: control.v1.Device.next_contact:type_name -> google.protobuf.Timestamp
+	56, // 15: control.v1.ListDevicesRequest.silent_for:type_name -> google.protobuf.Duration
+	12, // 16: control.v1.ListDevicesResponse.devices:type_name -> control.v1.Device
+	12, // 17: control.v1.GetDeviceResponse.device:type_name -> control.v1.Device
+	59, // 18: control.v1.GetDeviceResponse.users:type_name -> control.v1.UserPresence
+	60, // 19: control.v1.GetDeviceResponse.credentials:type_name -> control.v1.CredentialReport
+	61, // 20: control.v1.GetDeviceResponse.events:type_name -> control.v1.Event
+	27, // 21: control.v1.DecideDeviceResponse.certificates:type_name -> control.v1.LedgerEntry
+	56, // 22: control.v1.AskDeviceRequest.wait:type_name -> google.protobuf.Duration
+	55, // 23: control.v1.AskDeviceResponse.expected:type_name -> google.protobuf.Timestamp
+	16, // 24: control.v1.AskDeviceResponse.device:type_name -> control.v1.GetDeviceResponse
+	55, // 25: control.v1.RequestInfo.submitted:type_name -> google.protobuf.Timestamp
+	22, // 26: control.v1.RequestInfo.checks:type_name -> control.v1.MailboxCheck
+	55, // 27: control.v1.MailboxCheck.mailed:type_name -> google.protobuf.Timestamp
+	55, // 28: control.v1.MailboxCheck.expires:type_name -> google.protobuf.Timestamp
+	55, // 29: control.v1.MailboxCheck.confirmed:type_name -> google.protobuf.Timestamp
+	21, // 30: control.v1.ListRequestsResponse.requests:type_name -> control.v1.RequestInfo
+	55, // 31: control.v1.LedgerEntry.not_before:type_name -> google.protobuf.Timestamp
+	55, // 32: control.v1.LedgerEntry.not_after:type_name -> google.protobuf.Timestamp
+	62, // 33: control.v1.LedgerEntry.proof:type_name -> control.v1.ProofReport
+	55, // 34: control.v1.LedgerEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	55, // 35: control.v1.LedgerEntry.submitted:type_name -> google.protobuf.Timestamp
+	56, // 36: control.v1.ListLedgerRequest.expiring_within:type_name -> google.protobuf.Duration
+	27, // 37: control.v1.ListLedgerResponse.entries:type_name -> control.v1.LedgerEntry
+	27, // 38: control.v1.GetCertificateResponse.entry:type_name -> control.v1.LedgerEntry
+	32, // 39: control.v1.GetCertificateResponse.history:type_name -> control.v1.HistoryLine
+	55, // 40: control.v1.HistoryLine.at:type_name -> google.protobuf.Timestamp
+	56, // 41: control.v1.GetCoverageRequest.silent_for:type_name -> google.protobuf.Duration
+	56, // 42: control.v1.GetCoverageRequest.ending_within:type_name -> google.protobuf.Duration
+	55, // 43: control.v1.GetCoverageResponse.at:type_name -> google.protobuf.Timestamp
+	35, // 44: control.v1.GetCoverageResponse.total:type_name -> control.v1.CoverageRow
+	35, // 45: control.v1.GetCoverageResponse.departments:type_name -> control.v1.CoverageRow
+	36, // 46: control.v1.GetCoverageResponse.wishes:type_name -> control.v1.CoverageWish
+	12, // 47: control.v1.GetCoverageResponse.silent:type_name -> control.v1.Device
+	55, // 48: control.v1.CoverageWish.ends:type_name -> google.protobuf.Timestamp
+	55, // 49: control.v1.CoverageWish.proved_at:type_name -> google.protobuf.Timestamp
+	27, // 50: control.v1.Leaver.entry:type_name -> control.v1.LedgerEntry
+	39, // 51: control.v1.ListLeaversResponse.leavers:type_name -> control.v1.Leaver
+	63, // 52: control.v1.InstructRequest.order:type_name -> control.v1.Order
+	45, // 53: control.v1.ApplyPolicyRequest.partners:type_name -> control.v1.PartnerFile
+	44, // 54: control.v1.UploadPolicyRequest.part:type_name -> control.v1.ApplyPolicyRequest
+	50, // 55: control.v1.UploadPolicyResponse.result:type_name -> control.v1.ApplyPolicyResponse
+	51, // 56: control.v1.ApplyPolicyResponse.effects:type_name -> control.v1.PolicyEffect
+	54, // 57: control.v1.ListPublicationsResponse.publications:type_name -> control.v1.Publication
+	55, // 58: control.v1.Publication.not_after:type_name -> google.protobuf.Timestamp
+	55, // 59: control.v1.Publication.seen:type_name -> google.protobuf.Timestamp
+	55, // 60: control.v1.Publication.next_try:type_name -> google.protobuf.Timestamp
+	5,  // 61: control.v1.AdminService.CreateToken:input_type -> control.v1.CreateTokenRequest
+	8,  // 62: control.v1.AdminService.ListTokens:input_type -> control.v1.ListTokensRequest
+	10, // 63: control.v1.AdminService.RevokeToken:input_type -> control.v1.RevokeTokenRequest
+	13, // 64: control.v1.AdminService.ListDevices:input_type -> control.v1.ListDevicesRequest
+	15, // 65: control.v1.AdminService.GetDevice:input_type -> control.v1.GetDeviceRequest
+	17, // 66: control.v1.AdminService.DecideDevice:input_type -> control.v1.DecideDeviceRequest
+	19, // 67: control.v1.AdminService.AskDevice:input_type -> control.v1.AskDeviceRequest
+	23, // 68: control.v1.AdminService.ListRequests:input_type -> control.v1.ListRequestsRequest
+	25, // 69: control.v1.AdminService.DecideRequest:input_type -> control.v1.DecideRequestRequest
+	28, // 70: control.v1.AdminService.ListLedger:input_type -> control.v1.ListLedgerRequest
+	30, // 71: control.v1.AdminService.GetCertificate:input_type -> control.v1.GetCertificateRequest
+	33, // 72: control.v1.AdminService.GetCoverage:input_type -> control.v1.GetCoverageRequest
+	37, // 73: control.v1.AdminService.Revoke:input_type -> control.v1.RevokeRequest
+	40, // 74: control.v1.AdminService.ListLeavers:input_type -> control.v1.ListLeaversRequest
+	42, // 75: control.v1.AdminService.Instruct:input_type -> control.v1.InstructRequest
+	44, // 76: control.v1.AdminService.ApplyPolicy:input_type -> control.v1.ApplyPolicyRequest
+	48, // 77: control.v1.AdminService.UploadPolicy:input_type -> control.v1.UploadPolicyRequest
+	46, // 78: control.v1.AdminService.Backup:input_type -> control.v1.BackupRequest
+	52, // 79: control.v1.AdminService.ListPublications:input_type -> control.v1.ListPublicationsRequest
+	1,  // 80: control.v1.AdminService.ListAdministrators:input_type -> control.v1.ListAdministratorsRequest
+	3,  // 81: control.v1.AdminService.RevokeAdministrator:input_type -> control.v1.RevokeAdministratorRequest
+	6,  // 82: control.v1.AdminService.CreateToken:output_type -> control.v1.CreateTokenResponse
+	9,  // 83: control.v1.AdminService.ListTokens:output_type -> control.v1.ListTokensResponse
+	11, // 84: control.v1.AdminService.RevokeToken:output_type -> control.v1.RevokeTokenResponse
+	14, // 85: control.v1.AdminService.ListDevices:output_type -> control.v1.ListDevicesResponse
+	16, // 86: control.v1.AdminService.GetDevice:output_type -> control.v1.GetDeviceResponse
+	18, // 87: control.v1.AdminService.DecideDevice:output_type -> control.v1.DecideDeviceResponse
+	20, // 88: control.v1.AdminService.AskDevice:output_type -> control.v1.AskDeviceResponse
+	24, // 89: control.v1.AdminService.ListRequests:output_type -> control.v1.ListRequestsResponse
+	26, // 90: control.v1.AdminService.DecideRequest:output_type -> control.v1.DecideRequestResponse
+	29, // 91: control.v1.AdminService.ListLedger:output_type -> control.v1.ListLedgerResponse
+	31, // 92: control.v1.AdminService.GetCertificate:output_type -> control.v1.GetCertificateResponse
+	34, // 93: control.v1.AdminService.GetCoverage:output_type -> control.v1.GetCoverageResponse
+	38, // 94: control.v1.AdminService.Revoke:output_type -> control.v1.RevokeResponse
+	41, // 95: control.v1.AdminService.ListLeavers:output_type -> control.v1.ListLeaversResponse
+	43, // 96: control.v1.AdminService.Instruct:output_type -> control.v1.InstructResponse
+	50, // 97: control.v1.AdminService.ApplyPolicy:output_type -> control.v1.ApplyPolicyResponse
+	49, // 98: control.v1.AdminService.UploadPolicy:output_type -> control.v1.UploadPolicyResponse
+	47, // 99: control.v1.AdminService.Backup:output_type -> control.v1.BackupResponse
+	53, // 100: control.v1.AdminService.ListPublications:output_type -> control.v1.ListPublicationsResponse
+	2,  // 101: control.v1.AdminService.ListAdministrators:output_type -> control.v1.ListAdministratorsResponse
+	4,  // 102: control.v1.AdminService.RevokeAdministrator:output_type -> control.v1.RevokeAdministratorResponse
+	82, // [82:103] is the sub-list for method output_type
+	61, // [61:82] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_admin_proto_init() }
@@ -3869,7 +4287,7 @@ func file_control_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_admin_proto_rawDesc), len(file_control_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,25 +19,27 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateToken_FullMethodName      = "/control.v1.AdminService/CreateToken"
-	AdminService_ListTokens_FullMethodName       = "/control.v1.AdminService/ListTokens"
-	AdminService_RevokeToken_FullMethodName      = "/control.v1.AdminService/RevokeToken"
-	AdminService_ListDevices_FullMethodName      = "/control.v1.AdminService/ListDevices"
-	AdminService_GetDevice_FullMethodName        = "/control.v1.AdminService/GetDevice"
-	AdminService_DecideDevice_FullMethodName     = "/control.v1.AdminService/DecideDevice"
-	AdminService_AskDevice_FullMethodName        = "/control.v1.AdminService/AskDevice"
-	AdminService_ListRequests_FullMethodName     = "/control.v1.AdminService/ListRequests"
-	AdminService_DecideRequest_FullMethodName    = "/control.v1.AdminService/DecideRequest"
-	AdminService_ListLedger_FullMethodName       = "/control.v1.AdminService/ListLedger"
-	AdminService_GetCertificate_FullMethodName   = "/control.v1.AdminService/GetCertificate"
-	AdminService_GetCoverage_FullMethodName      = "/control.v1.AdminService/GetCoverage"
-	AdminService_Revoke_FullMethodName           = "/control.v1.AdminService/Revoke"
-	AdminService_ListLeavers_FullMethodName      = "/control.v1.AdminService/ListLeavers"
-	AdminService_Instruct_FullMethodName         = "/control.v1.AdminService/Instruct"
-	AdminService_ApplyPolicy_FullMethodName      = "/control.v1.AdminService/ApplyPolicy"
-	AdminService_UploadPolicy_FullMethodName     = "/control.v1.AdminService/UploadPolicy"
-	AdminService_Backup_FullMethodName           = "/control.v1.AdminService/Backup"
-	AdminService_ListPublications_FullMethodName = "/control.v1.AdminService/ListPublications"
+	AdminService_CreateToken_FullMethodName         = "/control.v1.AdminService/CreateToken"
+	AdminService_ListTokens_FullMethodName          = "/control.v1.AdminService/ListTokens"
+	AdminService_RevokeToken_FullMethodName         = "/control.v1.AdminService/RevokeToken"
+	AdminService_ListDevices_FullMethodName         = "/control.v1.AdminService/ListDevices"
+	AdminService_GetDevice_FullMethodName           = "/control.v1.AdminService/GetDevice"
+	AdminService_DecideDevice_FullMethodName        = "/control.v1.AdminService/DecideDevice"
+	AdminService_AskDevice_FullMethodName           = "/control.v1.AdminService/AskDevice"
+	AdminService_ListRequests_FullMethodName        = "/control.v1.AdminService/ListRequests"
+	AdminService_DecideRequest_FullMethodName       = "/control.v1.AdminService/DecideRequest"
+	AdminService_ListLedger_FullMethodName          = "/control.v1.AdminService/ListLedger"
+	AdminService_GetCertificate_FullMethodName      = "/control.v1.AdminService/GetCertificate"
+	AdminService_GetCoverage_FullMethodName         = "/control.v1.AdminService/GetCoverage"
+	AdminService_Revoke_FullMethodName              = "/control.v1.AdminService/Revoke"
+	AdminService_ListLeavers_FullMethodName         = "/control.v1.AdminService/ListLeavers"
+	AdminService_Instruct_FullMethodName            = "/control.v1.AdminService/Instruct"
+	AdminService_ApplyPolicy_FullMethodName         = "/control.v1.AdminService/ApplyPolicy"
+	AdminService_UploadPolicy_FullMethodName        = "/control.v1.AdminService/UploadPolicy"
+	AdminService_Backup_FullMethodName              = "/control.v1.AdminService/Backup"
+	AdminService_ListPublications_FullMethodName    = "/control.v1.AdminService/ListPublications"
+	AdminService_ListAdministrators_FullMethodName  = "/control.v1.AdminService/ListAdministrators"
+	AdminService_RevokeAdministrator_FullMethodName = "/control.v1.AdminService/RevokeAdministrator"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -83,6 +85,10 @@ type AdminServiceClient interface {
 	// ListPublications gives what others need to write to each mailbox, and what
 	// became of it in the directory.
 	ListPublications(ctx context.Context, in *ListPublicationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListPublicationsResponse], error)
+	// ListAdministrators gives the administrators' certificates that were used.
+	ListAdministrators(ctx context.Context, in *ListAdministratorsRequest, opts ...grpc.CallOption) (*ListAdministratorsResponse, error)
+	// RevokeAdministrator takes back certificates of an administrator at once.
+	RevokeAdministrator(ctx context.Context, in *RevokeAdministratorRequest, opts ...grpc.CallOption) (*RevokeAdministratorResponse, error)
 }
 
 type adminServiceClient struct {
@@ -313,6 +319,26 @@ func (c *adminServiceClient) ListPublications(ctx context.Context, in *ListPubli
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListPublicationsClient = grpc.ServerStreamingClient[ListPublicationsResponse]
 
+func (c *adminServiceClient) ListAdministrators(ctx context.Context, in *ListAdministratorsRequest, opts ...grpc.CallOption) (*ListAdministratorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAdministratorsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListAdministrators_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeAdministrator(ctx context.Context, in *RevokeAdministratorRequest, opts ...grpc.CallOption) (*RevokeAdministratorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeAdministratorResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeAdministrator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -356,6 +382,10 @@ type AdminServiceServer interface {
 	// ListPublications gives what others need to write to each mailbox, and what
 	// became of it in the directory.
 	ListPublications(*ListPublicationsRequest, grpc.ServerStreamingServer[ListPublicationsResponse]) error
+	// ListAdministrators gives the administrators' certificates that were used.
+	ListAdministrators(context.Context, *ListAdministratorsRequest) (*ListAdministratorsResponse, error)
+	// RevokeAdministrator takes back certificates of an administrator at once.
+	RevokeAdministrator(context.Context, *RevokeAdministratorRequest) (*RevokeAdministratorResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -422,6 +452,12 @@ func (UnimplementedAdminServiceServer) Backup(*BackupRequest, grpc.ServerStreami
 }
 func (UnimplementedAdminServiceServer) ListPublications(*ListPublicationsRequest, grpc.ServerStreamingServer[ListPublicationsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListPublications not implemented")
+}
+func (UnimplementedAdminServiceServer) ListAdministrators(context.Context, *ListAdministratorsRequest) (*ListAdministratorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAdministrators not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeAdministrator(context.Context, *RevokeAdministratorRequest) (*RevokeAdministratorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeAdministrator not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -754,6 +790,42 @@ func _AdminService_ListPublications_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ListPublicationsServer = grpc.ServerStreamingServer[ListPublicationsResponse]
 
+func _AdminService_ListAdministrators_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAdministratorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListAdministrators(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListAdministrators_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListAdministrators(ctx, req.(*ListAdministratorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeAdministrator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeAdministratorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeAdministrator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeAdministrator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeAdministrator(ctx, req.(*RevokeAdministratorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -820,6 +892,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApplyPolicy",
 			Handler:    _AdminService_ApplyPolicy_Handler,
+		},
+		{
+			MethodName: "ListAdministrators",
+			Handler:    _AdminService_ListAdministrators_Handler,
+		},
+		{
+			MethodName: "RevokeAdministrator",
+			Handler:    _AdminService_RevokeAdministrator_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -95,8 +96,8 @@ func start(t testing.TB, cleanup func(func())) *Cluster {
 		"--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile="+secret)
 	c.Addr = free(t)
 	_, c.port, _ = net.SplitHostPort(c.Addr)
+	cleanup(c.stop) // before it begins: one that begins too late for us must end too
 	c.Begin(t)
-	cleanup(c.stop)
 	return c
 }
 
@@ -113,15 +114,25 @@ func programs(t testing.TB) string {
 	return filepath.Dir(found[len(found)-1])
 }
 
+// The ports of clusters lie below those that the system hands out by itself (Linux:
+// 32768 to 60999), or a connection of somebody else's could take the port of a
+// cluster that is stopped for a while.
+const firstPort, lastPort = 12000, 32000
+
 func free(t testing.TB) string {
 	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+mathrand.IntN(lastPort-firstPort))) //nolint:gosec // guards nothing
+		if l, err := lc.Listen(t.Context(), "tcp", addr); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }

@@ -72,8 +72,8 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 	s.Addr = free(t)
 	_, s.port, _ = net.SplitHostPort(s.Addr)
 	c.mustRun(t, "pg_basebackup", "-D", s.data(), "-h", c.dir, "-p", c.port, "-U", "smime", "-X", "stream", "-c", "fast", "-R")
-	s.Begin(t)
 	t.Cleanup(s.stop)
+	s.Begin(t)
 	c.Exec(t, c.DSN("postgres"), "alter system set synchronous_standby_names = '*'")
 	c.reload(t)
 	return s

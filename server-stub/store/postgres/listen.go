@@ -52,14 +52,14 @@ func (s *Store) hear(ctx context.Context, heard func(word string), begun func())
 	}
 	ctx, forget := s.fence.during(ctx) // words are said where the newest primary is
 	defer forget()
-	if !s.fence.current(conn.PgConn()) {
-		return errMoved
-	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = conn.Close(ending) // nothing was written on it
 	}()
+	if !s.fence.current(conn.PgConn()) {
+		return errMoved
+	}
 	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool) (err error) {
 		return fmt.Errorf("find out the schema's version: %w", err)
 	}
 	if have > known {
-		return fmt.Errorf("its schema is version %d, and this server knows %d: run the newer server-stub that made it", have, known)
+		return fmt.Errorf("its schema is version %d, and this server knows %d: run the newer server that made it", have, known)
 	}
 	if have == known {
 		return nil
