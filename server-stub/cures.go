@@ -28,6 +28,8 @@ var cures = []struct {
 		return slices.ContainsFunc(site.Founded(), func(file string) bool { return is(file, missing(err)) })
 	},
 		"Put it back from your backup: what the server was founded with is not made again."},
+	{withheld,
+		"systemd puts it there for the service alone, and only with LoadCredential=NAME:FILE in a drop-in of its unit (docs/central-management.md)."},
 	{func(err error) bool { return missing(err) != "" },
 		"Put the file there, or name another, in " + site.ConfigFile + " or on the command line."},
 	{func(err error) bool { return errors.Is(err, site.ErrExposed) },
@@ -57,6 +59,13 @@ func missing(err error) string {
 		return ""
 	}
 	return filepath.ToSlash(path.Path)
+}
+
+// withheld says that systemd did not hand a credential over. Where a service gets
+// none, only root may enter the folder of all of them.
+func withheld(err error) bool {
+	path, ok := errors.AsType[*fs.PathError](err)
+	return ok && strings.HasPrefix(path.Path, "/run/credentials/") && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission))
 }
 
 // is says that a path is that of a file of the data directory.

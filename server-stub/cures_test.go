@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +19,21 @@ import (
 	"smime-agent/server-stub/refusal"
 	"smime-agent/server-stub/store"
 )
+
+// TestWithheldCredential: without LoadCredential= the service may not even look
+// into the folder of credentials, and that is no matter of its account.
+func TestWithheldCredential(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []error{syscall.EACCES, syscall.ENOENT} {
+		err := fmt.Errorf("server.yaml: %w", &fs.PathError{Op: "open", Path: "/run/credentials/smime-central.service/mail.password", Err: reason})
+		if got := errorText(cureOf(err)); !strings.Contains(got, "LoadCredential=") {
+			t.Errorf("%v: %s", reason, got)
+		}
+		if code := exitCode((&app{dir: t.TempDir()}).lasting(err)); code != exitLasting {
+			t.Errorf("%v: exit code %d", reason, code)
+		}
+	}
+}
 
 // TestWrongDataDirectory starts the server over a data directory in which one
 // file is not as it was: it says which and what to do, and leaves it as it is.
@@ -58,6 +75,7 @@ func TestWrongDataDirectory(t *testing.T) {
 		{"no key", "ca/issuing.key", missingFile, "no such file", "not made again"},
 		{"no transport key", "transport/server.key", missingFile, "no such file", "not made again"},
 		{"no password of the mail server", "server.yaml", with(mailBlock, "  server: \"127.0.0.1:25\"\n  from: a@example.com\n  password_file: nope\n"), "nope", "name another"},
+		{"no credential", "server.yaml", with(mailBlock, "  server: \"127.0.0.1:25\"\n  from: a@example.com\n  password_file: /run/credentials/none.service/nope\n"), "nope", "LoadCredential="},
 		{"records that are none", "records.db", strings.Repeat("garbage ", 4096), "records.db", "backup"},
 	} {
 		path := filepath.Join(dir, filepath.FromSlash(c.file))

@@ -68,7 +68,7 @@ func (a *app) lasting(err error) error {
 	case is(site.ConfigFile, missing(err)) && len(entries) == 0 && (readErr == nil || errors.Is(readErr, fs.ErrNotExist)):
 		return lastingError{cure(fmt.Errorf("no server is founded in %s yet", a.dir),
 			"Make one there: "+a.inWords("init")+` --organization "Example GmbH" --country DE --organization-identifier NTRDE-DER3306.HRB12345 --host pki.example.com`)}
-	case missing(err) != "", errors.Is(err, site.ErrConfig), errors.Is(err, site.ErrExposed), errors.Is(err, ca.ErrFile):
+	case missing(err) != "", withheld(err), errors.Is(err, site.ErrConfig), errors.Is(err, site.ErrExposed), errors.Is(err, ca.ErrFile):
 		return lastingError{err}
 	}
 	return err

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,6 +64,41 @@ func TestExposure(t *testing.T) {
 func analyze(unit, worst string) (string, error) {
 	out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold="+worst, unit).CombinedOutput()
 	return string(out), err
+}
+
+// TestAutostart: where systemd starts a desktop's programs, as in Plasma and GNOME,
+// the entry becomes a unit. systemd itself judges, and is silent about what it leaves out.
+func TestAutostart(t *testing.T) {
+	generator := platformtest.NeedFile(t, "systemd-xdg-autostart-generator (systemd)", "/usr/lib/systemd/user-generators/systemd-xdg-autostart-generator", "/lib/systemd/user-generators/systemd-xdg-autostart-generator")
+	entry := read(filepath.Join(installer, "smime-helper.desktop"))
+	const program = "Exec=/usr/libexec/smime-agent/desktop-session\n"
+	if !strings.Contains(entry, program) {
+		t.Fatalf("the entry has no %s:\n%s", program, entry)
+	}
+	entry = strings.Replace(entry, program, "Exec=/bin/sh\n", 1) // it looks whether the program is there
+	for name, c := range map[string]struct {
+		entry string
+		want  bool
+	}{
+		"ours":            {entry, true},
+		"a planted phase": {entry + "X-GNOME-Autostart-Phase=Applications\n", false},
+	} {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out")
+		must(t, errors.Join(os.Mkdir(filepath.Join(dir, "autostart"), 0o755), os.Mkdir(out, 0o755)))
+		must(t, os.WriteFile(filepath.Join(dir, "autostart", "smime-helper.desktop"), []byte(c.entry), 0o644))
+		cmd := exec.CommandContext(t.Context(), generator, out, out, out)
+		cmd.Env = []string{"HOME=" + dir, "XDG_CONFIG_HOME=" + dir + "/none", "XDG_CONFIG_DIRS=" + dir, "PATH=" + os.Getenv("PATH")}
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, said)
+		}
+		units, err := filepath.Glob(filepath.Join(out, "xdg-desktop-autostart.target.wants", "app-smime*helper@autostart.service"))
+		must(t, err)
+		// Later than 253 it makes a unit with a condition, which GNOME does not meet.
+		if starts := len(units) == 1 && !strings.Contains(read(units[0]), "ExecCondition"); starts != c.want {
+			t.Errorf("%s: systemd starts it everywhere: %v, want %v (%s)", name, starts, c.want, units)
+		}
+	}
 }
 
 // TestScripts: maintainer scripts run as root on every machine, so they are
