@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,9 +82,47 @@ func deviceOrders() map[string]func(a, b *controlv1.Device) int {
 			return strings.Compare(strings.ToLower(a.GetFacts().GetHostname()), strings.ToLower(b.GetFacts().GetHostname()))
 		},
 		"version": func(a, b *controlv1.Device) int {
-			return strings.Compare(a.GetFacts().GetAgentVersion(), b.GetFacts().GetAgentVersion())
+			return compareVersions(a.GetFacts().GetAgentVersion(), b.GetFacts().GetAgentVersion())
 		},
 	}
+}
+
+// compareVersions has numbers as numbers: 1.9 comes before 1.10. What is not one is
+// compared as text.
+func compareVersions(a, b string) int {
+	digit := func(c rune) bool { return c >= '0' && c <= '9' }
+	run := func(s string) (head, rest string) {
+		if s == "" {
+			return "", ""
+		}
+		first := digit(rune(s[0]))
+		end := strings.IndexFunc(s, func(c rune) bool { return digit(c) != first })
+		if end < 0 {
+			end = len(s)
+		}
+		return s[:end], s[end:]
+	}
+	for a != "" || b != "" {
+		var x, y string
+		x, a = run(a)
+		y, b = run(b)
+		if order := cmp.Compare(number(x), number(y)); order != 0 {
+			return order
+		}
+		if order := strings.Compare(x, y); order != 0 {
+			return order
+		}
+	}
+	return 0
+}
+
+// number is -1 for what is none.
+func number(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 func allDevices(ctx context.Context, c controlv1.AdminServiceClient, req *controlv1.ListDevicesRequest) ([]*controlv1.Device, error) {

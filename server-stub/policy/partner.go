@@ -156,16 +156,18 @@ func (r *partnerReader) certificates(f PartnerFile) ([]placed, bool) {
 			return all, true
 		}
 		line += bytes.Count(rest[:begin], []byte("\n"))
-		block, after := pem.Decode(rest[begin:])
+		block, after := pem.Decode(rest[begin:]) // which steps over what it cannot read
+		label, _, _ := bytes.Cut(rest[begin:], []byte("\n"))
+		if bytes.Contains(label, []byte("PRIVATE KEY")) || block != nil && strings.Contains(block.Type, "PRIVATE KEY") {
+			r.find(f, line, "Delete the file everywhere, tell the partner that the key is no longer secret, and ask for a certificate alone.", "There is a private key in the file.")
+			return nil, false
+		}
 		if block == nil {
 			r.find(f, line, "Export the certificate again.", "The PEM text that begins here cannot be read.")
 			return nil, false
 		}
-		switch {
-		case strings.Contains(block.Type, "PRIVATE KEY"):
-			r.find(f, line, "Delete the file everywhere, tell the partner that the key is no longer secret, and ask for a certificate alone.", "There is a private key in the file.")
-			return nil, false
-		case block.Type == "CERTIFICATE" || block.Type == "PKCS7" || block.Type == "CMS":
+		switch block.Type {
+		case "CERTIFICATE", "PKCS7", "CMS":
 			found, ok := r.binary(f, block.Bytes, line)
 			if !ok {
 				return nil, false
@@ -227,6 +229,8 @@ func (r *partnerReader) take(f PartnerFile, p placed, all []placed) {
 	case r.now.After(p.cert.NotAfter):
 		r.warn(f, p.line, "Ask the partner for the new one.", "%s ended on %s and is left out.", who, p.cert.NotAfter.UTC().Format(time.DateOnly))
 		return
+	case r.now.Before(p.cert.NotBefore):
+		r.warn(f, p.line, "Look whether the partner has one that holds already.", "%s begins on %s; mail programs do not use it before.", who, p.cert.NotBefore.UTC().Format(time.DateOnly))
 	case r.now.Add(endsSoon).After(p.cert.NotAfter):
 		r.warn(f, p.line, "Ask the partner for the new one in time.", "%s ends on %s.", who, p.cert.NotAfter.UTC().Format(time.DateOnly))
 	}

@@ -128,6 +128,8 @@ func TestPartners(t *testing.T) {
 		"ended":           {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }).Raw, 1, "", "ended on 2026-11-28 and is left out"},
 		"ends soon":       {m.make(func(c *x509.Certificate) { c.NotAfter = now.Add(24 * time.Hour) }).Raw, 2, "", "ends on 2026-11-29"},
 		"a private key":   {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0, "There is a private key in the file.", ""},
+		"a broken key":    {append([]byte("-----BEGIN RSA PRIVATE KEY-----\n!\n-----END RSA PRIVATE KEY-----\n"), text(good)...), 0, "There is a private key in the file.", ""},
+		"not valid yet":   {m.make(func(c *x509.Certificate) { c.NotBefore = now.Add(48 * time.Hour) }).Raw, 2, "", "begins on 2026-11-30"},
 		"something else":  {[]byte("hello"), 0, "neither a certificate nor", ""},
 		"broken PEM":      {[]byte("\n-----BEGIN CERTIFICATE-----\n!"), 0, "partners/x.cer:2: The PEM text", ""},
 		"empty PKCS 7":    {m.p7b(), 0, "no certificate in the file", ""},
