@@ -42,7 +42,7 @@ vet: ## Vet for Linux (with and without cgo), Windows and macOS
 	@for s in $(SYSTEMS); do \
 		echo "vet $$s"; GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 $(GO) vet ./...; done
 	$(GO) vet ./...
-	$(GO) vet -tags mozilla ./agent/e2e # what is run by hand
+	$(GO) vet -tags mozilla,systemd ./agent/e2e # what is run by hand
 
 .PHONY: race
 race: ## Run the tests under the race detector
@@ -159,6 +159,14 @@ e2e-packages: build ## Packages: same bytes again, and a booted machine from ins
 	@$(MAKE) packages msi
 	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' $(GO) test -count=1 -timeout 20m \
 		-run 'Test(Package|RPM|MSI|Signed|Reproducible|UnitIsHardened|Exposure|Scripts|ScriptsOfDocuments)$$' -v ./agent/e2e
+
+.PHONY: e2e-systemd
+e2e-systemd: build ## By hand: both packages, a database and a desktop on one booted machine (root; Debian)
+	.ci/install-e2e e2e-packages.txt package-tools.txt
+	rm -f dist/*.deb dist/*.rpm
+	@$(MAKE) packages
+	SMIME_AGENT_REQUIRE=1 SMIME_AGENT_DIST='$(CURDIR)/dist' SMIME_AGENT_ARTIFACTS='$(CURDIR)/dist/artifacts' \
+		$(GO) test -tags systemd -count=1 -timeout 20m -run '^TestSystemd$$' -v ./agent/e2e
 
 .PHONY: pictures
 pictures: build ## Take the pictures of docs/user-guide.md anew (Debian; as root it installs what it needs)

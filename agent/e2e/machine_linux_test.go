@@ -23,6 +23,10 @@ import (
 type machine struct {
 	root string
 	init int // the process that is its first
+	// off is closed when it has been switched off, or wants to begin again.
+	off chan struct{}
+	// binds is what [machine.boot] was given.
+	binds map[string]string
 }
 
 // packagesOfMachine are what an employee's machine has: a login that starts the
@@ -31,8 +35,8 @@ type machine struct {
 const packagesOfMachine = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,procps,libnss3,rpm,logrotate"
 
 // newMachine makes a root folder of the same Debian as here, from where apt has
-// its packages here.
-func newMachine(t *testing.T) *machine {
+// its packages here, with more packages where they are named.
+func newMachine(t *testing.T, more ...string) *machine {
 	t.Helper()
 	dir := t.TempDir()
 	m := &machine{root: filepath.Join(dir, "root")}
@@ -48,7 +52,7 @@ func newMachine(t *testing.T) *machine {
 	must(t, os.WriteFile(list, []byte(strings.Join(ofDebian, "")), 0o600))
 	must(t, os.WriteFile(conf, []byte(output(t, "apt-config", "dump", "Acquire")), 0o600))
 	begin := time.Now()
-	output(t, "mmdebstrap", "--quiet", "--variant=minbase", "--aptopt="+conf, "--include="+packagesOfMachine, suite, m.root, list)
+	output(t, "mmdebstrap", "--quiet", "--variant=minbase", "--aptopt="+conf, "--include="+strings.Join(append([]string{packagesOfMachine}, more...), ","), suite, m.root, list)
 	t.Logf("Debian laid out in %s", time.Since(begin).Round(time.Second))
 	return m
 }
@@ -58,6 +62,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) boot(t *testing.T, binds map[string]string) {
 	t.Helper()
 	roomForInotify(t)
+	m.binds = binds
 	// Pid 1 here need not be systemd: hence no registration and no unit.
 	args := []string{"--quiet", "--register=no", "--keep-unit", "--directory=" + m.root, "--boot"}
 	for from, to := range binds {
@@ -70,11 +75,14 @@ func (m *machine) boot(t *testing.T, binds map[string]string) {
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
+	off := make(chan struct{})
+	m.off = off
+	go func() { _ = cmd.Wait(); close(off) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // nspawn powers the machine off
 		timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
-		_ = cmd.Wait()
+		<-off
 		_ = said.Close()
 	})
 	m.eventually(t, 60*time.Second, "the machine's systemd", func() error {

@@ -289,6 +289,8 @@ func (s *Server) issue(w http.ResponseWriter, csr *x509.CertificateRequest) {
 		template.EmailAddresses = append(template.EmailAddresses, "boss@example.com")
 	case "another use":
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	case "for both": // no fault for who ordered it
+		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	case "for encryption":
 		template.KeyUsage = x509.KeyUsageKeyAgreement
 	case "a CA":

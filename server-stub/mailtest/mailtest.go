@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 )
 
@@ -39,12 +40,15 @@ type Server struct {
 	mails   []Mail
 	refuse  map[string]int
 	refused int
+	// user and password have to be given where there are any.
+	user, password string
 }
 
 // Start listens on a free port of the loopback. The caller closes it.
 func Start(ctx context.Context) (*Server, error) {
 	s := &Server{refuse: map[string]int{}}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{server: s}, nil }))
+	s.smtp.AllowInsecureAuth = true // on the loopback
 	s.smtp.Domain, s.smtp.ReadTimeout, s.smtp.WriteTimeout = "localhost", 10*time.Second, 10*time.Second
 	s.smtp.ErrorLog = log.New(io.Discard, "", 0)
 	var lc net.ListenConfig
@@ -67,6 +71,13 @@ func (s *Server) Refuse(address string, code int) {
 	s.refuse[address] = code
 }
 
+// Demand has the server take mails only of who signs in so (AUTH PLAIN).
+func (s *Server) Demand(user, password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.user, s.password = user, password
+}
+
 // Mails gives what was received so far, and forgets it.
 func (s *Server) Mails() []Mail {
 	s.mu.Lock()
@@ -86,6 +97,22 @@ func (s *Server) Refused() int {
 type session struct {
 	server   *Server
 	from, to string
+	signedIn bool
+}
+
+// AuthMechanisms and Auth make it a [smtp.AuthSession].
+func (s *session) AuthMechanisms() []string { return []string{sasl.Plain} }
+
+func (s *session) Auth(string) (sasl.Server, error) {
+	return sasl.NewPlainServer(func(_, user, password string) error {
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		if user != s.server.user || password != s.server.password {
+			return smtp.ErrAuthFailed
+		}
+		s.signedIn = true
+		return nil
+	}), nil
 }
 
 func (s *session) Reset()        { s.from, s.to = "", "" }
@@ -93,12 +120,21 @@ func (s *session) Logout() error { return nil }
 
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	s.from = from
+	if s.server.demands() && !s.signedIn {
+		return smtp.ErrAuthRequired
+	}
 	return s.server.judge(from)
 }
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	s.to = to
 	return s.server.judge(to)
+}
+
+func (s *Server) demands() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user != ""
 }
 
 func (s *Server) judge(address string) error {
