@@ -161,7 +161,7 @@ e2e-packages: build ## Packages: same bytes again, and a booted machine from ins
 		-run 'Test(Package|RPM|MSI|Signed|Reproducible|UnitIsHardened|Exposure|Scripts|ScriptsOfDocuments)$$' -v ./agent/e2e
 
 .PHONY: e2e-systemd
-e2e-systemd: build ## By hand: both packages, a database and a desktop on one booted machine (root; Debian)
+e2e-systemd: build ## By hand: both packages, a database and a desktop on one booted machine, over two restarts (root; Debian)
 	.ci/install-e2e e2e-packages.txt package-tools.txt
 	rm -f dist/*.deb dist/*.rpm
 	@$(MAKE) packages

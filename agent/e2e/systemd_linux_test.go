@@ -43,6 +43,8 @@ type office struct {
 	est       *esttest.Server
 	desk      *screen
 	report    status.Report
+	// top is the test of all steps: what one of them boots is for the next ones too.
+	top *testing.T
 }
 
 // TestSystemd is run by hand (make e2e-systemd): it lays out more of Debian than
@@ -51,7 +53,7 @@ func TestSystemd(t *testing.T) {
 	platformtest.Need(t, "root", os.Geteuid() == 0)
 	platformtest.NeedPrograms(t, "mmdebstrap", "systemd-nspawn", "nsenter", "apt-get", "Xvfb", "xdotool", "slapd", "certutil")
 	m := newMachine(t, "postgresql", "zenity", "softhsm2", "libnss3-tools", "iproute2", "man-db")
-	o := &office{central: &central{machine: m}}
+	o := &office{central: &central{machine: m}, top: t}
 	o.surround(t)
 	binds := map[string]string{builtOf(t, centralName, ".deb"): centralInMachine, built(t, ".deb"): inMachine}
 	output(t, "chroot", m.root, "useradd", "--create-home", "--uid", "1000", "alice")
@@ -73,6 +75,9 @@ func TestSystemd(t *testing.T) {
 		{"PostgreSQL over its socket", o.peered},
 		{"journal", o.journaled},
 		{"log out and in", o.loggedOut},
+		{"reboot while a question is open", o.rebootedAsked},
+		{"reboot while an administrator is waited for", o.rebootedWaiting},
+		{"stop", o.stoppedBoth},
 	} {
 		begin := time.Now()
 		if !t.Run(step.name, step.do) {
@@ -222,7 +227,7 @@ func (o *office) rules(t *testing.T, lines ...string) {
 	text := "organization: {name: Example GmbH, country: DE, identifier: NTRDE-DER3306.HRB12345}\nprofiles:\n  employee-dual: {keys: [rsa-2048], ca: est}\n" +
 		"rules:\n  - departments: [Sales]\n    profiles: [employee-dual]\n    " + strings.Join(lines, "\n    ") + "\n"
 	must(t, os.WriteFile(o.path(centralHome+"/policy.yaml"), []byte(text), 0o600))
-	o.run(t, "sh", "-c", "chown smime-central: "+centralHome+"/*.*")
+	o.run(t, "sh", "-c", "chown smime-central: "+centralHome+"/*.yaml "+centralHome+"/*.csv "+centralHome+"/*.pem")
 	if o.property(t, centralUnit, "ActiveState") == "active" {
 		o.asServer(t, "policy", "apply")
 	}

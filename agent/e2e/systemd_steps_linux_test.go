@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -305,4 +306,111 @@ func (o *office) loggedOut(t *testing.T) {
 	}
 	o.logIn(t)
 	o.unchanged(t, "after logging out and in")
+}
+
+// restarted restarts the machine, from within.
+func (o *office) restarted(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	_, _ = o.try(t.Context(), "systemctl", "reboot") // its answer may be lost
+	select {
+	case <-o.off:
+	case <-time.After(60 * time.Second):
+		t.Fatalf("it does not go down: %s", o.journal())
+	}
+	down := time.Since(begin)
+	o.boot(o.top, o.binds)
+	t.Logf("down in %s, up after %s", down.Round(100*time.Millisecond), time.Since(begin).Round(100*time.Millisecond))
+	for _, unit := range []string{agentUnit, centralUnit} {
+		o.eventually(t, 30*time.Second, unit, func() error {
+			if got := o.property(t, unit, "ActiveState"); got != "active" {
+				return errors.New(got)
+			}
+			return nil
+		})
+		last := o.run(t, "journalctl", "--no-pager", "--output=cat", "--boot=-1", "--lines=40", "--unit="+unit)
+		if strings.Contains(last, "timed out") {
+			t.Errorf("%s did not end by itself: %s", unit, last)
+		}
+	}
+	o.answers(t)
+	t.Logf("central management was started anew %s times while the database was not there", o.property(t, centralUnit, "NRestarts"))
+}
+
+// another gives alice another mailbox.
+func (o *office) another(t *testing.T, mailbox string) {
+	t.Helper()
+	path := o.path(centralHome + "/people.csv")
+	must(t, os.WriteFile(path, []byte(read(path)+"alice,"+mailbox+",Alice,Example,Alice Example,Sales\n"), 0o600))
+}
+
+// finished waits for the proved certificate of what was begun earlier.
+func (o *office) finished(t *testing.T, mailbox string, begun status.Credential) {
+	t.Helper()
+	r := o.await(t, time.Minute, "the certificate of "+mailbox, func(s status.Report) bool {
+		c, ok := credential(s, mailbox, enroll.Active)
+		return ok && c.Proof.OK()
+	})
+	if c, _ := credential(r, mailbox, enroll.Active); c.ID != begun.ID {
+		t.Errorf("%s is of %s, begun was %s", mailbox, c.ID, begun.ID)
+	}
+}
+
+// rebootedAsked: a question that is open when the machine goes down is asked again.
+func (o *office) rebootedAsked(t *testing.T) {
+	const mailbox = "second@example.com"
+	o.another(t, mailbox)
+	o.rules(t, "consent: ask", "stores: [auto]")
+	o.run(t, "smime-agent", "sync")
+	o.shown(t, "Example GmbH")
+	r := o.await(t, 30*time.Second, "an enrollment that waits", has(mailbox, enroll.Wanted))
+	begun, _ := credential(r, mailbox, enroll.Wanted)
+	o.restarted(t)
+	o.logIn(t)
+	o.joined(t)
+	o.dialog(t, "Example GmbH", "systemd-after-reboot", "Tab", "Tab", "Return")
+	o.finished(t, mailbox, begun)
+}
+
+// rebootedWaiting: what waits for an administrator when the machine goes down is
+// finished afterwards, as the same enrollment.
+func (o *office) rebootedWaiting(t *testing.T) {
+	const mailbox = "third@example.com"
+	o.another(t, mailbox)
+	o.rules(t, "consent: silent", "stores: [auto]", "approval: administrator")
+	o.run(t, "smime-agent", "sync")
+	r := o.await(t, time.Minute, "a request that waits", has(mailbox, enroll.Submitted))
+	begun, _ := credential(r, mailbox, enroll.Submitted)
+	o.restarted(t)
+	o.logIn(t)
+	o.await(t, time.Minute, "the request again", has(mailbox, enroll.Submitted))
+	reference := regexp.MustCompile(`"reference": *"([^"]+)"`).FindStringSubmatch(o.asServer(t, "requests", "--json"))
+	if reference == nil {
+		t.Fatalf("nothing waits: %s", o.asServer(t, "requests"))
+	}
+	o.asServer(t, "request", "approve", reference[1])
+	o.finished(t, mailbox, begun)
+}
+
+// stoppedBoth: all end by themselves, within what their units allow.
+func (o *office) stoppedBoth(t *testing.T) {
+	for _, unit := range []string{helperUnit, agentUnit, centralUnit} {
+		begin := time.Now()
+		if unit == helperUnit {
+			if out, err := o.as(t, "systemctl", "--user", "stop", unit); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		} else {
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			out, err := o.try(ctx, "systemctl", "stop", unit)
+			cancel()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		}
+		if result, code := o.property(t, unit, "Result"), o.property(t, unit, "ExecMainStatus"); result != "success" || code != "0" {
+			t.Errorf("%s ended with %s, code %s", unit, result, code)
+		}
+		t.Logf("%s stopped in %s", unit, time.Since(begin).Round(10*time.Millisecond))
+	}
 }
